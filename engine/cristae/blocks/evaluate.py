@@ -1,0 +1,81 @@
+"""Evaluate: one block through a chain of stages and measures, in memory. No file, no scheduler.
+
+The same few functions serve a notebook (`stage(array)`), a task on a worker and the laws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cristae.array import Array
+from cristae.blocks.measure import Answer, Measure, Partial
+from cristae.blocks.stage import At, Stage
+from cristae.grid import BlockGrid, Box, Halo
+
+Answers = Mapping[str, Answer]
+
+
+def needs(chain: Sequence[Stage], shapes: Sequence[tuple[int, ...]], out: Box, core: Box) -> list[Box]:
+    """Boxes from the chain's source to its result: `needs(...)[0]` is what to read, the last is `out`.
+
+    shapes : spatial shape of the source and of each stage's output, one more than there are stages.
+    """
+    boxes = [out.clip(shapes[-1])]
+    for stage, shape in zip(reversed(chain), reversed(shapes[:-1]), strict=True):
+        read = stage.boxes(boxes[-1], core)
+        boxes.append(read[0].clip(shape) if read else boxes[-1])
+    return boxes[::-1]
+
+
+def apply_chain(
+    chain: Sequence[Stage],
+    array: Array,
+    boxes: Sequence[Box],
+    grid: BlockGrid,
+    index: int,
+    t: int,
+    answers: Callable[[int], Answers],
+) -> Array:
+    """`array`, which lies at boxes[0], through every stage; `answers(i)` are those that stage i asked for.
+
+    A chain that starts from nothing (a rendering) is given None.
+    """
+    for i, stage in enumerate(chain):
+        reads, arrays = ((boxes[i],), (array,)) if array is not None else ((), ())
+        array = stage.apply(*arrays, at=At(boxes[i + 1], reads, grid, index, t), answers=answers(i))
+    return array
+
+
+def whole(stage: Stage, *arrays: Array) -> Array:
+    """A stage on whole arrays in memory, its global answers found on the same arrays."""
+    answers = {name: answer_whole(measure, arrays) for name, measure in stage.asks.items()}
+    at = At.whole(arrays[0].shape, len(arrays))
+    return stage.apply(*arrays, at=at, answers=answers)
+
+
+def answer_whole(measure: Measure, arrays: Sequence[Array]) -> Answer:
+    """A measure's answer on whole arrays in memory: one block, one partial."""
+    answers = {name: answer_whole(inner, arrays) for name, inner in measure.asks.items()}
+    at = At.whole(arrays[0].shape, len(arrays))
+    partial = measure.partial(*(arrays if measure.reads_array else ()), at=at, answers=answers)
+    return finished(measure, measure.merge([partial]), {0: partial}, answers)
+
+
+def finished(measure: Measure, merged: Partial, parts: Mapping[int, Partial], answers: Answers) -> Answer:
+    """The answer from the merge of all partials; a measure that asks gets its answers for finishing too."""
+    if measure.finish is None:
+        arrays = merged
+    else:
+        arrays = measure.finish(merged, answers) if measure.asks else measure.finish(merged)
+    return Answer(arrays, parts if measure.keeps_parts else {})
+
+
+def widest(halos: Sequence[Halo], ndim: int) -> Halo:
+    """The smallest halo that holds each of `halos`."""
+    return tuple(
+        (max((h[a][0] for h in halos), default=0), max((h[a][1] for h in halos), default=0))
+        for a in range(ndim)
+    )
+
+

@@ -1,0 +1,200 @@
+"""Journal: the durable list of what is committed. Resume reads nothing else.
+
+A block is committed when its receipt is in the ledger, and its receipt goes there only after its bytes are durable. In
+memory a pass costs five bytes a block, whatever the receipts say. The law of conservation is checked at every change:
+
+    total = pending + running + committed + set aside
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cristae.blocks.task import Failure, Report
+from cristae.blocks.work import consecutive
+from cristae.store.ledger import Ledger, Record
+
+PENDING, RUNNING, COMMITTED, ASIDE = range(4)
+
+
+@dataclass
+class PassState:
+    """What is known of each block of a pass; `file_of` numbers the partial file that holds it (-1: none)."""
+
+    state: np.ndarray
+    file_of: np.ndarray
+    files: list[str] = field(default_factory=list)
+    aside: dict[int, Record] = field(default_factory=dict)
+
+    @staticmethod
+    def new(blocks: int) -> PassState:
+        return PassState(np.zeros(blocks, np.uint8), np.full(blocks, -1, np.int32))
+
+    def count(self, state: int) -> int:
+        return int(np.count_nonzero(self.state == state))
+
+    def move(self, blocks: Sequence[int], into: int) -> list[int]:
+        """Move blocks to a state; a committed block never leaves, and those that stayed are left out of the answer."""
+        array = np.asarray(blocks, np.int64)
+        moved = array[self.state[array] != COMMITTED]
+        self.state[moved] = into
+        out: list[int] = moved.tolist()
+        return out
+
+    def check(self) -> None:
+        """The law of conservation."""
+        if sum(self.count(s) for s in range(4)) != len(self.state):
+            raise AssertionError("a block was lost between pending, running, committed and set aside")
+
+
+class Journal:
+    """Receipts of one run, kept under `folder`; `blocks` counts the blocks of each pass."""
+
+    def __init__(self, folder: Path, blocks: Sequence[int]) -> None:
+        self.ledger = Ledger(folder / "journal")
+        self.passes = [PassState.new(n) for n in blocks]
+        self.answered: dict[str, int] = {}  # answer key -> how often it was written
+        self.dropped: set[str] = set()  # scratch arrays that were deleted after success
+        self.complete = False
+        self.recovered = 0
+
+    @staticmethod
+    def load(folder: Path, blocks: Sequence[int]) -> Journal:
+        """The journal as it was left; a torn last record is cut off."""
+        journal = Journal(folder, blocks)
+        journal.ledger.mend()
+        for record in journal.ledger.read():
+            journal._apply(record)
+        journal.recovered = sum(p.count(COMMITTED) for p in journal.passes)
+        return journal
+
+    def commit(self, reports: Iterable[Report]) -> list[int]:
+        """Journal the receipts of batches, all durable together. Returns how many blocks each newly committed.
+
+        The one gate: what a dead worker reports late of a committed block is dropped here.
+        """
+        records, fresh = [], []
+        for report in reports:
+            state = self.passes[report.number]
+            new = [b for b in report.done if state.state[b] != COMMITTED]
+            fresh.append(len(new))
+            if new:
+                chosen = set(new)
+                puts = [p for p in report.puts if p[0] in chosen]
+                records.append(
+                    {
+                        "kind": "blocks",
+                        "pass": report.number,
+                        "blocks": consecutive(new),
+                        "attempt": report.attempt,
+                        "puts": puts,
+                        "empty": consecutive([b for b in report.empty if b in chosen]),
+                        "partials": report.partials,
+                        "seconds": round(report.seconds, 4),
+                        "peak": report.peak,
+                    }
+                )
+        self.add(records)
+        return fresh
+
+    def set_aside(self, number: int, failure: Failure) -> None:
+        """Journal a block that failed for good in this run, with its traceback."""
+        self.add(
+            [
+                {
+                    "kind": "aside",
+                    "pass": number,
+                    "block": failure.block,
+                    "why": failure.kind,
+                    "error": failure.error,
+                    "trace": failure.trace,
+                }
+            ]
+        )
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Make records durable, then true."""
+        records = list(records)
+        self.ledger.append(records)
+        for record in records:
+            self._apply(record)
+
+    def retry_aside(self) -> int:
+        """Blocks that an earlier run set aside are tried again by this one. Returns how many."""
+        n = 0
+        for state in self.passes:
+            found = np.flatnonzero(state.state == ASIDE)
+            state.state[found] = PENDING
+            n += len(found)
+            state.aside.clear()
+        return n
+
+    def pending(self, number: int) -> np.ndarray:
+        """Numbers of the blocks of a pass that are neither committed nor set aside."""
+        return np.flatnonzero(self.passes[number].state == PENDING)
+
+    def puts(self) -> Iterator[tuple[int, int, str, str, int, str]]:
+        """Every stored object of a committed block: pass, block, array, key, bytes, digest; the last receipt counts."""
+        found: dict[tuple[str, int, str], tuple[int, int, str, str, int, str]] = {}
+        for record in self.ledger.read():
+            if record["kind"] == "blocks":
+                for block, array, key, size, digest in record["puts"]:
+                    found[array, block, key] = (record["pass"], block, array, key, size, digest)
+        for item in found.values():
+            if self.passes[item[0]].state[item[1]] == COMMITTED and item[2] not in self.dropped:
+                yield item
+
+    def _apply(self, record: Record) -> None:
+        kind = record["kind"]
+        if kind == "blocks":
+            state = self.passes[record["pass"]]
+            file = -1
+            if record["partials"]:
+                file = len(state.files)
+                state.files.append(record["partials"])
+            for start, stop in record["blocks"]:
+                state.state[start:stop] = COMMITTED
+                state.file_of[start:stop] = file
+                for block in [b for b in state.aside if start <= b < stop]:
+                    del state.aside[block]
+        elif kind == "aside":
+            state = self.passes[record["pass"]]
+            if state.state[record["block"]] != COMMITTED:
+                state.state[record["block"]] = ASIDE
+                state.aside[record["block"]] = record
+        elif kind == "answers":
+            for key in record["keys"]:
+                self.answered[key] = self.answered.get(key, 0) + 1
+        elif kind == "redo":
+            state = self.passes[record["pass"]]
+            for start, stop in record["blocks"]:
+                state.state[start:stop] = PENDING
+                state.file_of[start:stop] = -1
+            for key in record.get("keys", ()):
+                self.answered.pop(key, None)
+            self.complete = False
+        elif kind == "dropped":
+            self.dropped.update(record["arrays"])
+            for number in record["passes"]:
+                self.passes[number].state[:] = PENDING
+        elif kind == "complete":
+            self.complete = True
+
+    def stamp(self) -> int:
+        """Changes whenever an answer is written; tells workers which version they may keep."""
+        return sum(self.answered.values())
+
+
+def summary_of(records: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Totals of the receipts: seconds of work and the highest peak memory of a process."""
+    seconds, peak = 0.0, 0
+    for r in records:
+        if r["kind"] == "blocks":
+            seconds += r["seconds"]
+            peak = max(peak, r["peak"])
+    return {"seconds": seconds, "peak": peak}

@@ -1,0 +1,131 @@
+"""Run: the driver. Walks the passes in order; between them it merges partials, finishes answers and journals them.
+
+State has one owner: this process, and its truth is the journal.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cristae.blocks import answers as stored
+from cristae.blocks.dispatch import Crew, Totals, run_blocks
+from cristae.blocks.journal import COMMITTED, Journal
+from cristae.blocks.measure import Answer
+from cristae.blocks.task import combine
+from cristae.blocks.work import Asked, Pass, Work, groups
+from cristae.errors import SetAside
+from cristae.store.bundle import Bundle, BundleWriter
+
+FAN_IN = 64
+
+
+def run_passes(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Totals:
+    """Every pass that is not done yet. make_sink(step) makes the array a pass writes, just before it starts.
+
+    Raises
+    ------
+    SetAside : if blocks were set aside in a pass that feeds a later one, or, once all others are done, in the last one.
+    InvalidInput, Damaged, Claimed, CristaeError : whatever else ends a run; everything committed stays.
+    """
+    totals, journal = Totals(), crew.journal
+    for number, step in enumerate(work.passes):
+        unanswered = [a.key for a in step.measures if a.key not in journal.answered]
+        if not unanswered and not _demanded(work, journal, number):
+            continue
+        if step.sink is not None:
+            make_sink(step)
+        state = journal.passes[number]
+        todo = len(journal.pending(number))
+        crew.listen({"event": "pass", "pass": number, "name": step.name, "total": len(state.state), "todo": todo})
+        spent = run_blocks(crew, number)
+        totals = Totals(totals.calls + spent.calls, totals.retries + spent.retries)
+        if state.aside and number < len(work.passes) - 1:
+            raise _set_aside(journal)
+        if unanswered:
+            _answer(work, crew, number)
+    if any(p.aside for p in journal.passes):
+        raise _set_aside(journal)
+    return totals
+
+
+def _demanded(work: Work, journal: Journal, number: int) -> bool:
+    # An output is demanded until each of its blocks is there; a scratch only while a later pass still has to read it.
+    sink = work.passes[number].sink
+    if sink is None or (journal.passes[number].state == COMMITTED).all():
+        return False
+    if next(t.kind for t in work.targets if t.name == sink) != "scratch":
+        return True
+    readers = [n for n, p in enumerate(work.passes) if p.source is not None and p.source.array == sink]
+    return any(
+        any(a.key not in journal.answered for a in work.passes[n].measures) or _demanded(work, journal, n)
+        for n in readers
+    )
+
+
+def _set_aside(journal: Journal) -> SetAside:
+    found = [record for state in journal.passes for record in state.aside.values()]
+    many = f"{len(found)} blocks were" if len(found) > 1 else "1 block was"
+    return SetAside(
+        f"{many} set aside after failing again (the first: block {found[0]['block']}, {found[0]['error']}); "
+        "the others are done: mend the cause and give the same command again"
+    )
+
+
+def _answer(work: Work, crew: Crew, number: int) -> None:
+    """Merge the partials of a finished pass, finish each answer, write it and journal it."""
+    step, state = work.passes[number], crew.journal.passes[number]
+    folder = Path(work.folder)
+    files = sorted({state.files[f] for f in np.unique(state.file_of) if f >= 0})
+    merged = [str(folder / f) for f in _reduce(work, crew, number, files)]
+    for asked in step.measures:
+        with BundleWriter(stored.answer_path(work.folder, asked.key)) as out:
+            for group in groups(work, asked.measure.scope):
+                partial = stored.merge_files(asked.measure, asked.key, group, merged)
+                for name, array in stored.named((group,), _finish(work, asked, group, partial)):
+                    out.add(name, array)
+            if asked.measure.keeps_parts:
+                out.add("parts|names", np.frombuffer("\n".join(state.files).encode(), np.uint8))
+                out.add("parts|file", state.file_of)
+    crew.journal.add([{"kind": "answers", "keys": [a.key for a in step.measures]}])
+
+
+def _finish(work: Work, asked: Asked, group: str, partial: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if asked.measure.finish is None:
+        return partial
+    if not asked.measure.asks:
+        return asked.measure.finish(partial)
+    inner = {
+        name: Answer(stored.taken(Bundle(stored.answer_path(work.folder, key)), group))
+        for name, key in asked.asks.items()
+    }
+    return asked.measure.finish(partial, inner)
+
+
+def _reduce(work: Work, crew: Crew, number: int, files: list[str]) -> list[str]:
+    """Partial files merged on the workers, FAN_IN at a time, until few are left."""
+    level = 0
+    while len(files) > FAN_IN:
+        level += 1
+        nodes = {
+            f"partials/{number:02d}/merge-{crew.epoch}-{level}-{i}.bundle": files[i : i + FAN_IN]
+            for i in range(0, len(files), FAN_IN)
+        }
+        todo, flying, tried = deque(nodes), {}, 0
+        while todo or flying:
+            while todo and len(flying) <= crew.executor.workers:
+                name, tried = todo.popleft(), tried + 1
+                key = f"cristae-merge-{crew.epoch}-{number}-{level}-{tried}"
+                flying[key] = name
+                crew.executor.start(key, (combine, (crew.work, crew.digest, number, nodes[name], name)))
+            if (done := crew.executor.next(1.0)) is None or (name := flying.pop(done.key, "")) == "":
+                continue
+            if done.died and tried < 4 * len(nodes):
+                todo.append(name)  # its only effect is its file, so it is simply done again
+            elif done.error is not None:
+                raise done.error
+        files = list(nodes)
+    return files

@@ -1,0 +1,299 @@
+"""Task: what a worker does with a batch of blocks, and nothing else: read, compute, write, report.
+
+One reader thread is a block ahead and one writer thread a block behind. A block that fails is reported with its class and
+traceback; the others of the batch go on. The report (a receipt for each block) is the only thing that returns.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cristae.array import Array, to_device, to_host
+from cristae.blocks import answers as stored
+from cristae.blocks.evaluate import Answers, apply_chain, needs, widest
+from cristae.blocks.measure import Answer, Partial
+from cristae.blocks.stage import At
+from cristae.blocks.work import Asked, Frame, Layout, Pass, Ref, Work, group_of, load_work
+from cristae.errors import CristaeError, Damaged, InvalidInput
+from cristae.grid import BlockGrid, Box
+from cristae.store.bundle import write_bundle
+from cristae.store.claim import still_holds
+from cristae.store.volume import Volume, open_volume
+
+
+@dataclass(frozen=True)
+class Order:
+    """A batch: which blocks of which pass, and how the worker finds the facts."""
+
+    work: str  # path of the frozen facts
+    digest: str
+    number: int  # of the pass
+    blocks: tuple[int, ...]
+    attempt: int
+    epoch: int
+    stamp: int  # changes when an answer was written anew
+
+
+@dataclass
+class Failure:
+    """Why a block could not be done: its class decides the policy."""
+
+    block: int
+    kind: str  # transient, resource, deterministic, invalid, damaged, full, superseded
+    error: str
+    trace: str = ""
+
+
+@dataclass
+class Report:
+    """What a batch tells the driver: for each block done what it wrote, and where the batch's partials lie."""
+
+    number: int
+    attempt: int
+    done: list[int] = field(default_factory=list)
+    puts: list[list[Any]] = field(default_factory=list)  # [block, array, object key, bytes, digest]
+    empty: list[int] = field(default_factory=list)
+    partials: str = ""  # relative to the run's folder
+    failed: list[Failure] = field(default_factory=list)
+    seconds: float = 0.0
+    peak: int = 0  # bytes resident in this process at most, so far
+    calls: int = 0
+
+
+class Superseded(CristaeError):
+    """A newer run has claimed the output; this one writes no more."""
+
+
+def run_batch(order: Order) -> Report:
+    """Every block of an order, in turn; never raises for a block's own failure."""
+    start = time.perf_counter()
+    work = load_work(order.work, order.digest)
+    step = work.passes[order.number]
+    layout = work.layout(step) if len(work.frames) > 1 else Layout(np.array([0, len(work.grid(0, step))]))
+    report = Report(order.number, order.attempt)
+    partials: dict[tuple[str, str], list[Partial]] = {}
+    kept: dict[str, np.ndarray] = {}
+    job = _Job(work, step, layout, order)
+    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+        ahead: Future[_Read] | None = None
+        behind: list[tuple[int, Future[list[list[Any]]], list[tuple[Asked, str, Partial]], bool]] = []
+        for i, block in enumerate(order.blocks):
+            current = ahead or reader.submit(job.read, block)
+            ahead = reader.submit(job.read, order.blocks[i + 1]) if i + 1 < len(order.blocks) else None
+            try:
+                found, array, empty = job.compute(current.result())
+                report.calls += 1
+                if behind:
+                    _settle(behind.pop(), report, partials, kept)
+                behind.append((block, writer.submit(job.write, block, array), found, empty))
+            except Exception as error:
+                report.failed.append(classify(block, error))
+        for item in behind:
+            _settle(item, report, partials, kept)
+    if report.done and (partials or kept):
+        report.partials = _store_partials(work, order, partials, kept, {a.key: a for a in step.measures})
+    report.seconds = time.perf_counter() - start
+    report.peak = peak_memory()
+    return report
+
+
+def _settle(
+    item: tuple[int, Future[list[list[Any]]], list[tuple[Asked, str, Partial]], bool],
+    report: Report,
+    partials: dict[tuple[str, str], list[Partial]],
+    kept: dict[str, np.ndarray],
+) -> None:
+    block, written, found, empty = item
+    try:
+        report.puts += written.result()
+    except Exception as error:
+        report.failed.append(classify(block, error))
+        return
+    report.done.append(block)
+    if empty:
+        report.empty.append(block)
+    for asked, group, partial in found:
+        partials.setdefault((asked.key, group), []).append(asked.measure.merge([partial]))
+        if asked.measure.keeps_parts:
+            kept.update(stored.named((asked.key, f"#{block}"), partial))
+
+
+def _store_partials(
+    work: Work,
+    order: Order,
+    partials: Mapping[tuple[str, str], Sequence[Partial]],
+    kept: Mapping[str, np.ndarray],
+    asked: Mapping[str, Asked],
+) -> str:
+    arrays = dict(kept)
+    for (key, group), several in partials.items():
+        arrays.update(stored.named((key, group), asked[key].measure.merge(several)))
+    name = f"partials/{order.number:02d}/{order.blocks[0]:09d}-{order.epoch}-{order.attempt}.bundle"
+    write_bundle(Path(work.folder) / name, arrays)
+    return name
+
+
+@dataclass(frozen=True)
+class _Read:
+    block: int
+    boxes: list[Box]
+    source: np.ndarray | None
+    beside: Mapping[Ref, np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One pass on one worker: read, compute and write a block."""
+
+    work: Work
+    step: Pass
+    layout: Layout
+    order: Order
+
+    def place(self, block: int) -> tuple[Frame, int, BlockGrid, int]:
+        number, index = self.layout.locate(block)
+        frame = self.work.frames[number]
+        return frame, number, self.work.grid(frame.image, self.step), index
+
+    def volume(self, frame: Frame, array: str) -> Volume:
+        image = self.work.images[frame.image]
+        found = image.volumes.get(array)
+        return found if found is not None else open_target(image.places[array])
+
+    def read(self, block: int) -> _Read:
+        frame, _, grid, index = self.place(block)
+        core = grid.core(index)
+        step = self.step
+        shapes = [s.shape for s in self.work.specs(frame.image, step)]
+        halo = widest([a.measure.halo for a in step.measures], len(grid.shape))
+        boxes = needs(step.chain, shapes, core.grow(halo), core)
+        source = self.load(frame, step.source, boxes[0]) if step.source else None
+        refs = {ref for asked in step.measures for ref in asked.beside}
+        return _Read(block, boxes, source, {ref: self.load(frame, ref, core) for ref in refs})
+
+    def load(self, frame: Frame, ref: Ref, box: Box) -> np.ndarray:
+        volume = self.volume(frame, ref.array)
+        own = ref.array not in self.work.images[frame.image].volumes
+        channel = frame.c if ref.channel is None else ref.channel
+        array = volume.read(box, t=frame.t, c=0 if own and "c" not in volume.axes else channel)
+        if not own and array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InvalidInput(
+                f"{self.work.images[frame.image].name} holds NaN or infinite voxels between {box.start} and {box.stop}; "
+                "replace them before the run"
+            )
+        return array
+
+    def compute(self, read: _Read) -> tuple[list[tuple[Asked, str, Partial]], np.ndarray | None, bool]:
+        frame, number, grid, index = self.place(read.block)
+        core = grid.core(index)
+        step = self.step
+        array: Array = None
+        if read.source is not None:
+            array = to_device(read.source, self.work.device)
+        if step.chain:
+            array = apply_chain(
+                step.chain, array, read.boxes, grid, index, frame.t, lambda i: self.answers(step.asks[i], frame, number)
+            )
+        found = []
+        for asked in step.measures:
+            shown = [array] if asked.measure.reads_array else []
+            shown += [to_device(read.beside[ref], self.work.device) for ref in asked.beside]
+            at = At(core, (read.boxes[-1],) + (core,) * len(asked.beside), grid, index, frame.t)
+            partial = asked.measure.partial(*shown, at=at, answers=self.answers(asked.asks, frame, number))
+            found.append((asked, group_of(asked.measure.scope, frame, number), partial))
+        if step.sink is None:
+            return found, None, False
+        result = to_host(array[core.within(read.boxes[-1])])
+        return found, result, not result.any()
+
+    def answers(self, asks: Mapping[str, str], frame: Frame, number: int) -> Answers:
+        out: dict[str, Answer] = {}
+        for name, key in asks.items():
+            asked = next(a for p in self.work.passes for a in p.measures if a.key == key)
+            group = group_of(asked.measure.scope, frame, number)
+            blocks = self.layout.numbers(number)
+            out[name] = stored.load_answer(self.work.folder, key, group, blocks.start, len(blocks), self.order.stamp)
+        return out
+
+    def write(self, block: int, array: np.ndarray | None) -> list[list[Any]]:
+        if self.step.sink is None or array is None:
+            return []
+        if not still_holds(Path(self.work.folder).parent, self.order.epoch):
+            raise Superseded("a newer run has claimed this output; this one writes no more")
+        frame, _, grid, index = self.place(block)
+        volume = self.volume(frame, self.step.sink)
+        puts = volume.write(grid.core(index), array, t=frame.t if "t" in volume.axes else 0, c=frame.c if "c" in volume.axes else 0)
+        return [[block, self.step.sink, key, size, digest] for key, (size, digest) in puts.items()]
+
+
+def open_target(place: str) -> Volume:
+    """An array that the run itself made; `place` is its path, wherever it lies now."""
+    return open_volume(place)
+
+
+def combine(order: tuple[str, str, int, Sequence[str], str]) -> str:
+    """Merge the partial files of a pass into one file: a node of the reduction tree. Returns the file's name."""
+    path, digest, number, files, name = order
+    work = load_work(path, digest)
+    step = work.passes[number]
+    folder = Path(work.folder)
+    measures = {a.key: a.measure for a in step.measures}
+    names = _keyed(folder, files)
+    arrays: dict[str, np.ndarray] = {}
+    for key, group in names:
+        merged = stored.merge_files(measures[key], key, group, [str(folder / f) for f in files])
+        arrays.update(stored.named((key, group), merged))
+    write_bundle(folder / name, arrays)
+    return name
+
+
+def _keyed(folder: Path, files: Iterable[str]) -> list[tuple[str, str]]:
+    found: dict[tuple[str, str], None] = {}
+    for f in files:
+        for name in stored.open_bundle(str(folder / f)):
+            key, group, _ = name.split(stored.SEPARATOR, 2)
+            if not group.startswith("#"):
+                found[key, group] = None
+    return list(found)
+
+
+def classify(block: int, error: BaseException) -> Failure:
+    """The class of a failure; it decides whether and how the block is tried again."""
+    trace = "".join(traceback.format_exception(error))
+    return Failure(block, _kind(error), f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, trace)
+
+
+def _kind(error: BaseException) -> str:
+    if isinstance(error, Superseded):
+        return "superseded"
+    if isinstance(error, Damaged):
+        return "damaged"
+    if isinstance(error, CristaeError):
+        return "full" if error.exit_code == 1 else "invalid"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "resource"
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "full"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR):
+            return "deterministic"
+        return "transient"
+    return "deterministic"
+
+
+def peak_memory() -> int:
+    """Bytes this process held at most, 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,190 @@
+"""Work: the frozen facts of a run, as every worker reads them. No array, no open file.
+
+    Ref      an array by name and channel: "input", a scratch array, an output
+    Asked    a measure of a pass, under the key that its answer will have
+    Pass     source -> chain of stages -> measures and at most one written array
+    Image    one member of the collection: its input volumes and where its own arrays lie
+    Frame    one time point (and channel) of one image: what labels and global answers belong to
+    Work     images, frames, passes and the block shape
+
+A pass numbers its blocks frame by frame, each frame in raster order; `Layout` translates.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cristae.blocks.measure import Measure
+from cristae.blocks.stage import Spec, Stage
+from cristae.grid import BlockGrid, Shape
+
+if TYPE_CHECKING:
+    from cristae.store.volume import Volume
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An array by name. `channel` None is the frame's own (a conversion walks every channel)."""
+
+    array: str
+    channel: int | None = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A measure of a pass. `asks` maps each answer it wants to that answer's key; `beside` are raw arrays it is shown."""
+
+    key: str
+    measure: Measure
+    asks: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[Ref, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The longest chain that needs no global answer in its middle."""
+
+    name: str
+    source: Ref | None
+    chain: tuple[Stage, ...] = ()
+    asks: tuple[Mapping[str, str], ...] = ()  # for each stage of the chain, as in Asked
+    measures: tuple[Asked, ...] = ()
+    sink: str | None = None
+    grid_of: str | None = None  # where no voxel is read: the array whose blocks are walked
+
+    @property
+    def wants(self) -> set[str]:
+        """Keys of the answers that must be there before this pass starts."""
+        asked = [*self.asks, *(m.asks for m in self.measures)]
+        return {key for asks in asked for key in asks.values()}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An array that the run writes: a scratch, an image or a label."""
+
+    name: str
+    kind: str  # "scratch", "image" or "label"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One member of the collection. `places` says where the run's own arrays lie: staged, then final."""
+
+    name: str
+    volumes: Mapping[str, Volume]
+    places: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Frame:
+    image: int
+    t: int
+    c: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything a task needs besides its block numbers; lies in the run's folder as one file."""
+
+    folder: str
+    images: tuple[Image, ...]
+    frames: tuple[Frame, ...]
+    passes: tuple[Pass, ...]
+    targets: tuple[Target, ...]
+    block: Shape
+    device: str = "cpu"
+
+    def spec(self, image: int, array: str) -> Spec:
+        """What an array of an image is, computed from the input: no file of the run is opened."""
+        found = self.images[image].volumes.get(array)
+        if found is not None:
+            return Spec(found.spatial_shape, found.dtype, found.voxel_um)
+        for step in self.passes:
+            if step.sink == array:
+                return self.specs(image, step)[-1]
+        raise KeyError(array)
+
+    def specs(self, image: int, step: Pass) -> list[Spec]:
+        """Specs from the source of a pass to its result, one more than the chain has stages."""
+        if step.source is None:
+            if not step.chain:
+                return [self.spec(image, step.grid_of or "input")]
+            first = step.chain[0].output()
+            out, rest = [first, first], step.chain[1:]
+        else:
+            out, rest = [self.spec(image, step.source.array)], step.chain
+        for stage in rest:
+            out.append(stage.output(out[-1]))
+        return out
+
+    def grid(self, image: int, step: Pass) -> BlockGrid:
+        """The blocks of a pass over one image."""
+        shape = self.specs(image, step)[-1].shape
+        return BlockGrid(shape, self.block)
+
+    def layout(self, step: Pass) -> Layout:
+        counts: dict[int, int] = {}
+        for frame in self.frames:
+            if frame.image not in counts:
+                counts[frame.image] = len(self.grid(frame.image, step))
+        return Layout(np.cumsum([0] + [counts[f.image] for f in self.frames]))
+
+    def save(self, path: Path) -> None:
+        """Write the facts where workers find them."""
+        import cloudpickle
+
+        from cristae.store.bundle import write_bytes
+
+        write_bytes(path, cloudpickle.dumps(self))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Block numbers of a pass: those of frame f start at `first[f]`."""
+
+    first: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """Frame and block within the frame."""
+        frame = int(np.searchsorted(self.first, number, side="right")) - 1
+        return frame, number - int(self.first[frame])
+
+    def numbers(self, frame: int) -> range:
+        return range(int(self.first[frame]), int(self.first[frame + 1]))
+
+
+def group_of(scope: str, frame: Frame, number: int) -> str:
+    """Name of the group whose partials are merged with those of this frame."""
+    return {"frame": f"f{number}", "image": f"i{frame.image}", "collection": "all"}[scope]
+
+
+def groups(work: Work, scope: str) -> Iterator[str]:
+    """Every group of a scope, once, in order."""
+    return iter(dict.fromkeys(group_of(scope, f, n) for n, f in enumerate(work.frames)))
+
+
+@lru_cache(maxsize=4)
+def load_work(path: str, digest: str) -> Work:
+    """The facts at `path`; the digest names the version, so a worker never keeps an old one."""
+    work: Work = pickle.loads(Path(path).read_bytes())
+    return work
+
+
+def consecutive(numbers: Sequence[int]) -> list[list[int]]:
+    """Block numbers as [start, stop) ranges, which is how records keep them."""
+    if len(numbers) == 0:
+        return []
+    array = np.asarray(numbers)
+    cuts = np.flatnonzero(np.diff(array) != 1) + 1
+    return [[int(part[0]), int(part[-1]) + 1] for part in np.split(array, cuts)]

@@ -1,0 +1,216 @@
+"""Executor: start a small dask graph, take what is done. One door for a process, its threads, and distributed.
+
+Every task is one node of an explicit dask graph; `none` gives it to dask's synchronous scheduler, `threads` to the same one
+on a thread each, the others to a `distributed.Client`. An executor holds no state of the run: the driver hands out tasks a
+bounded window at a time and asks `next` for results.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cristae.cluster.model import Cluster
+from cristae.errors import CristaeError, InvalidConfiguration
+
+Task = tuple[Callable[..., Any], Any]
+"""A function and its arguments, as dask writes a task."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a task: its value, or the error that it or its worker ended with."""
+
+    key: str
+    value: Any = None
+    error: BaseException | None = None
+    died: bool = False  # the worker went away without a word
+
+
+class Executor(Protocol):
+    """Where tasks run; `workers` at a time."""
+
+    @property
+    def workers(self) -> int: ...
+
+    def start(self, key: str, task: Any) -> None:
+        """Hand out one task; returns at once."""
+
+    def next(self, timeout: float) -> Done | None:
+        """The next finished task, or None after `timeout` seconds."""
+
+    def ready(self) -> Done | None:
+        """A task that has finished already, or None; never computes and never waits."""
+
+    def forget(self) -> None:
+        """Drop every task that has not finished."""
+
+
+class Inline:
+    """This process, one task after the other."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[str, Any]] = []
+
+    def start(self, key: str, task: Any) -> None:
+        self._waiting.append((key, task))
+
+    def next(self, timeout: float) -> Done | None:
+        return _do(*self._waiting.pop(0)) if self._waiting else None
+
+    def ready(self) -> Done | None:
+        return None
+
+    def forget(self) -> None:
+        self._waiting.clear()
+
+
+class Threads:
+    """This process, several threads."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="block")
+        self._done: queue.Queue[Done] = queue.Queue()
+
+    def start(self, key: str, task: Any) -> None:
+        self._pool.submit(lambda: self._done.put(_do(key, task)))
+
+    def next(self, timeout: float) -> Done | None:
+        try:
+            return self._done.get(timeout=timeout) if timeout else self._done.get_nowait()
+        except queue.Empty:
+            return None
+
+    def ready(self) -> Done | None:
+        return self.next(0)
+
+    def forget(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Scheduler:
+    """A dask scheduler, our own or somebody's."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._done: queue.Queue[Done] = queue.Queue()
+        self._futures: dict[str, Any] = {}
+
+    @property
+    def workers(self) -> int:
+        info = self._client.scheduler_info(n_workers=-1)["workers"]
+        return max(1, sum(w["nthreads"] for w in info.values()))
+
+    def start(self, key: str, task: Any) -> None:
+        (future,) = self._client.get({key: task}, [key], sync=False)
+        self._futures[key] = future
+        future.add_done_callback(lambda f: self._done.put(self._settle(key, f)))
+
+    def _settle(self, key: str, future: Any) -> Done:
+        from distributed import KilledWorker
+
+        if future.status == "finished":
+            return Done(key, future.result())
+        if future.status == "cancelled":
+            return Done(key, error=CristaeError("the scheduler dropped the task"), died=True)
+        error = future.exception()
+        return Done(key, error=error, died=isinstance(error, KilledWorker))
+
+    def next(self, timeout: float) -> Done | None:
+        try:
+            done = self._done.get(timeout=timeout) if timeout else self._done.get_nowait()
+        except queue.Empty:
+            return None
+        self._futures.pop(done.key, None)  # the scheduler may forget it
+        return done
+
+    def ready(self) -> Done | None:
+        return self.next(0)
+
+    def forget(self) -> None:
+        self._client.cancel(list(self._futures.values()))
+        self._futures.clear()
+
+
+def _do(key: str, task: Any) -> Done:
+    import dask
+
+    try:
+        return Done(key, dask.get({key: task}, key))
+    except Exception as error:
+        return Done(key, error=error)
+
+
+@contextmanager
+def open_cluster(cluster: Cluster, memory: int | None = None) -> Iterator[Executor]:
+    """The executor of a cluster, and with `local` its worker processes, for as long as the block lasts.
+
+    memory : bytes a worker process may hold; a process that grows past it is stopped by its nanny.
+    """
+    if cluster.kind == "none":
+        yield Inline()
+    elif cluster.kind == "threads":
+        threads = Threads(cluster.workers)
+        try:
+            yield threads
+        finally:
+            threads.forget()
+    elif cluster.kind == "local":
+        with _local(cluster.workers, memory) as client:
+            yield Scheduler(client)
+    else:
+        with _existing(cluster) as client:
+            yield Scheduler(client)
+
+
+@contextmanager
+def _local(workers: int, memory: int | None) -> Iterator[Any]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    settings = {
+        # A death is the driver's to judge: by default distributed would run the tasks of a dead worker again, silently.
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": 0.95 if memory else False,
+        "distributed.scheduler.worker-saturation": 1.5,
+        "distributed.logging.distributed": "critical",
+        "distributed.admin.log-length": 0,
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=int(memory / 0.95) if memory else 0,
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _existing(cluster: Cluster) -> Iterator[Any]:
+    from distributed import Client
+
+    where = {"scheduler_file": cluster.address} if cluster.kind == "file" else {"address": cluster.address}
+    try:
+        client = Client(**where, timeout="10s")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InvalidConfiguration(f"--cluster {cluster.address}: no scheduler answers there ({error})") from None
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise InvalidConfiguration(f"--cluster {cluster.address}: the scheduler has no workers; start some first")
+        yield client

@@ -1,0 +1,143 @@
+"""Grid: boxes and the blocks that tile a volume. Integers only: no array, no file, no scheduler.
+
+    Box        half-open region of a volume, in voxels
+    BlockGrid  cuts a shape into blocks; every voxel belongs to exactly one core
+    Halo       voxels a stage looks at beyond a face: (before, after) per axis
+
+Axes are (z, y, x), or (y, x) in the plane; t and c never enter this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+Shape = tuple[int, ...]
+Halo = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Box:
+    """Half-open region: `start` belongs to it, `stop` does not."""
+
+    start: Shape
+    stop: Shape
+
+    @staticmethod
+    def whole(shape: Shape) -> Box:
+        """The box of all voxels of an array of this shape."""
+        return Box((0,) * len(shape), tuple(shape))
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def empty(self) -> bool:
+        return any(b <= a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+    def grow(self, halo: Halo) -> Box:
+        """This box with `halo` more voxels on each side; may reach outside the volume."""
+        return Box(
+            tuple(a - lo for a, (lo, _) in zip(self.start, halo, strict=True)),
+            tuple(b + hi for b, (_, hi) in zip(self.stop, halo, strict=True)),
+        )
+
+    def clip(self, shape: Shape) -> Box:
+        """The part of this box inside a volume of `shape`."""
+        return self.intersect(Box.whole(shape))
+
+    def intersect(self, other: Box) -> Box:
+        """The voxels in both; empty (stop <= start somewhere) where they do not meet."""
+        return Box(
+            tuple(map(max, self.start, other.start)),
+            tuple(map(min, self.stop, other.stop)),
+        )
+
+    def within(self, outer: Box) -> tuple[slice, ...]:
+        """Where this box lies inside an array that was loaded with `outer`."""
+        return tuple(
+            slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True)
+        )
+
+    def contains(self, other: Box) -> bool:
+        return self.intersect(other) == other
+
+
+def no_halo(ndim: int) -> Halo:
+    """The halo of a stage that looks at nothing but its own voxel."""
+    return ((0, 0),) * ndim
+
+
+def add_halos(one: Halo, other: Halo) -> Halo:
+    """What a chain of two stages looks at."""
+    return tuple((a + c, b + d) for (a, b), (c, d) in zip(one, other, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class BlockGrid:
+    """Blocks of `block` voxels that tile `shape`, numbered in raster order; the last ones may be smaller."""
+
+    shape: Shape
+    block: Shape
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != len(self.block) or min(self.block, default=0) < 1:
+            raise ValueError(f"a block of {self.block} cannot tile a volume of {self.shape}")
+
+    @property
+    def counts(self) -> Shape:
+        """Blocks along each axis."""
+        return tuple(-(-n // b) for n, b in zip(self.shape, self.block, strict=True))
+
+    def __len__(self) -> int:
+        return prod(self.counts)
+
+    def __iter__(self) -> Iterator[Box]:
+        return (self.core(i) for i in range(len(self)))
+
+    def position(self, index: int) -> Shape:
+        """Block coordinates of block number `index`."""
+        out = []
+        for n in reversed(self.counts):
+            index, k = divmod(index, n)
+            out.append(k)
+        return tuple(reversed(out))
+
+    def index(self, position: Shape) -> int:
+        """Number of the block at block coordinates `position`."""
+        i = 0
+        for k, n in zip(position, self.counts, strict=True):
+            i = i * n + k
+        return i
+
+    def core(self, index: int) -> Box:
+        """The voxels that block number `index` owns."""
+        at = self.position(index)
+        return Box(
+            tuple(k * b for k, b in zip(at, self.block, strict=True)),
+            tuple(
+                min((k + 1) * b, n) for k, b, n in zip(at, self.block, self.shape, strict=True)
+            ),
+        )
+
+    def meeting(self, box: Box) -> list[int]:
+        """Numbers of the blocks that share a voxel with `box`, in raster order."""
+        box = box.clip(self.shape)
+        if box.empty:
+            return []
+        ranges = [
+            range(a // b, -(-c // b))
+            for a, c, b in zip(box.start, box.stop, self.block, strict=True)
+        ]
+        return [self.index(p) for p in product(*ranges)]

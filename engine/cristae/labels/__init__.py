@@ -1,0 +1,16 @@
+"""Labels: exact connected components, block by block.
+
+    components   the stage `label`
+    seams        what a block tells its neighbours, and which of their components touch
+    union        one canonical id for every component
+"""
+
+from collections.abc import Callable, Mapping
+
+from cristae.blocks.stage import Stage
+from cristae.labels.components import label
+
+STAGES: Mapping[str, Callable[..., Stage]] = {
+    "label": label,
+}
+"""Stages a pipeline may name. To add one: write the function, import it, add a line here."""

@@ -1,0 +1,151 @@
+"""Components: every connected object of a mask gets one id, the same whatever the block grid.
+
+Each block is labelled twice: once to tell its neighbours what reaches its faces (`seams`), and, when `union` has found
+which components are one, again to write the canonical ids. That is cheaper than storing the ids between.
+
+    label   the stage; its answers are `faces` (what the blocks told) and `ids` (what it came to)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+
+from cristae.array import Array, namespace
+from cristae.blocks.measure import Answer
+from cristae.blocks.stage import At, Cost, Spec, Stage
+from cristae.errors import InvalidConfiguration
+from cristae.grid import Box, no_halo
+from cristae.labels.seams import components, face, label_faces, label_ids, leading, neighbours
+
+
+def label(
+    *,
+    voxel_um: tuple[float, ...],
+    connectivity: int | None = None,
+    min_voxels: int = 0,
+    min_volume_um3: float | None = None,
+    multilabel: bool = False,
+) -> Stage:
+    """Connected components, numbered 1, 2, ... in the raster order of each one's first voxel.
+
+    Parameters
+    ----------
+    voxel_um : voxel size, micrometres, (z, y, x) or (y, x)
+    connectivity : how many axes may differ between voxels that touch: 1 (6 or 4 neighbours), 2 (18 or 8), 3 (26);
+        by default all of them
+    min_voxels, min_volume_um3 : objects below either are dropped, and the ids of the others stay dense; a volume in
+        cubic micrometres, for 3D only
+    multilabel : the input holds integers and only equal ones join; otherwise whatever is not 0 is foreground
+
+    Returns
+    -------
+    A stage from a mask or integers to uint32 ids (uint64 where 2**32 objects are left), 0 for background. Without a
+    size limit and `multilabel` the result is that of `scipy.ndimage.label` on the whole volume, id for id.
+
+    Raises
+    ------
+    InvalidConfiguration : if a limit is negative, or the connectivity is not one of this many axes.
+    InvalidInput : when a block is not of integers.
+    """
+    ndim = len(voxel_um)
+    reach = ndim if connectivity is None else connectivity
+    if not 1 <= reach <= ndim:
+        raise InvalidConfiguration(
+            f"label: connectivity {connectivity} is not possible in {ndim}D; give 1 to {ndim}, or leave it out"
+        )
+    if min_voxels < 0:
+        raise InvalidConfiguration(f"label: min_voxels is {min_voxels}; give 0 or more")
+    least = max(min_voxels, _voxels(min_volume_um3, voxel_um))
+    return Stage(
+        "label",
+        {
+            "connectivity": reach,
+            "min_voxels": min_voxels,
+            "min_volume_um3": min_volume_um3,
+            "multilabel": multilabel,
+        },
+        Components(reach, multilabel),
+        no_halo(ndim),
+        output=label_spec,
+        cost=Cost(bytes_per_voxel=8.0, ns_per_voxel=3.5),
+        asks={
+            "faces": label_faces(ndim, reach, multilabel),
+            "ids": label_ids(ndim, reach, multilabel, least),
+        },
+        boundary="constant",
+        blockwise=True,
+    )
+
+
+def _voxels(volume_um3: float | None, voxel_um: tuple[float, ...]) -> int:
+    """The fewest voxels whose volume is at least `volume_um3`."""
+    if volume_um3 is None:
+        return 0
+    if len(voxel_um) != 3:
+        raise InvalidConfiguration(f"label: min_volume_um3 {volume_um3} needs a 3D image; in 2D give min_voxels")
+    if not 0 <= volume_um3 < float("inf"):
+        raise InvalidConfiguration(f"label: min_volume_um3 is {volume_um3}; give 0 or more cubic micrometres")
+    # 10 voxels of 0.1 um3 are 1 um3, though in binary 1 / 0.1 may come out a hair above 10.
+    return ceil(volume_um3 / prod(voxel_um) * (1 - 1e-12))
+
+
+def label_spec(spec: Spec) -> Spec:
+    """Ids in place of whatever was labelled."""
+    return Spec(spec.shape, "uint32", spec.voxel_um)
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """`apply` of the stage: the ids of one block's core, and of at most one voxel beyond it from the neighbours' faces.
+
+    Raises
+    ------
+    ValueError : if a box is asked for that reaches further.
+    """
+
+    connectivity: int
+    multilabel: bool
+
+    def __call__(self, mask: Array, *, at: At, answers: Mapping[str, Answer]) -> Array:
+        from cristae.labels.seams_kernel import relabel
+
+        rim = at.core.grow(((1, 1),) * len(at.core.start)).clip(at.grid.shape)
+        if not rim.contains(at.out):
+            raise ValueError(f"label gives at most one voxel beyond {at.core}, not {at.out}")
+        ids, offset = answers["ids"].arrays["map"], answers["ids"].arrays["offset"]
+        raw, n = components(mask[at.core.within(at.reads[0])], self.connectivity, self.multilabel)
+        table = np.full(n + 1, -1, np.int64)
+        table[0] = 0
+        whole = Box(tuple(map(min, at.core.start, at.out.start)), tuple(map(max, at.core.stop, at.out.stop)))
+        out = np.zeros(whole.shape, ids.dtype)
+        mine = ids[offset[at.index] : offset[at.index + 1]]
+        relabel(_solid(raw), mine, table, _solid(out[at.core.within(whole)]))
+        if whole != at.core:
+            self._rim(out, whole, at, answers)
+        return namespace(mask).asarray(out[at.out.within(whole)])
+
+    def _rim(self, out: np.ndarray, whole: Box, at: At, answers: Mapping[str, Answer]) -> None:
+        """Fill `out`, which lies at `whole`, beyond the core."""
+        ids, offset = answers["ids"].arrays["map"], answers["ids"].arrays["offset"]
+        for step, other in neighbours(at.grid, at.index, out.ndim):
+            core = at.grid.core(other)
+            there = core.intersect(whole)
+            if there.empty:
+                continue
+            axis, sign = leading(step)
+            layer = face(answers["faces"].parts[other], at.grid, other, axis, 0 if sign > 0 else 1)
+            if layer is None:
+                continue
+            start, stop = list(core.start), list(core.stop)
+            start[axis], stop[axis] = there.start[axis], there.stop[axis]
+            table = np.concatenate((np.zeros(1, ids.dtype), ids[offset[other] : offset[other + 1]]))
+            out[there.within(whole)] = table[layer[there.within(Box(tuple(start), tuple(stop)))]]
+
+
+def _solid(array: np.ndarray) -> np.ndarray:
+    """A plane as a volume one voxel thick; a view."""
+    return array if array.ndim == 3 else array[np.newaxis]

@@ -1,0 +1,290 @@
+"""Seams: what a block tells its neighbours about the components that reach its faces, and which of them meet.
+
+    label_faces   each block: how many components, where each begins, how large it is, and its outer layers of ids
+    label_ids     each pair of neighbouring blocks: which components touch; all together: one canonical id for each
+
+    face_{axis}{side}   the layer of provisional ids at the start (side 0) or end (side 1) of an axis, as bytes of an
+                        LZ4 frame of uint32; no bytes where the layer is background or ends the volume
+
+A block looks only forward, at neighbours whose offset begins with +1, such as (0, 1, -1): two voxels that touch across
+blocks are seen once. The leading axis of an offset says which two layers face each other; on the other axes an offset
+of 1 or -1 leaves one line, or one voxel, of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+
+from cristae.array import Array, to_host
+from cristae.blocks.measure import Answer, Measure, Partial
+from cristae.blocks.stage import At, Cost
+from cristae.errors import InvalidInput
+from cristae.grid import BlockGrid, Shape, no_halo
+from cristae.labels.union import Canonical
+
+Answers = Mapping[str, Answer]
+
+
+def label_faces(ndim: int, connectivity: int, multilabel: bool) -> Measure:
+    """Count the components of each block and keep its faces.
+
+    The answer holds, in block order, `block` (number), `offset` ((blocks + 1,) where its provisional ids begin, from
+    0), `first` (raster index in the volume of each component's first voxel) and `voxels` (sizes within the block).
+    """
+    return Measure(
+        "label_faces",
+        {"connectivity": connectivity, "multilabel": multilabel},
+        Faces(connectivity, multilabel),
+        merge_faces,
+        number_blocks,
+        no_halo(ndim),
+        cost=Cost(bytes_per_voxel=8.0, ns_per_voxel=3.0),
+        keeps_parts=True,
+    )
+
+
+def label_ids(ndim: int, connectivity: int, multilabel: bool, min_voxels: int) -> Measure:
+    """Find the canonical id of every provisional component.
+
+    The answer holds `map` ((provisional ids,) canonical id or 0), `objects` (how many are left) and `offset`.
+    """
+    return Measure(
+        "label_ids",
+        {"connectivity": connectivity, "multilabel": multilabel, "min_voxels": min_voxels},
+        Meetings(connectivity, multilabel),
+        merge_pairs,
+        Canonical(min_voxels),
+        no_halo(ndim),
+        cost=Cost(bytes_per_voxel=1.0, ns_per_voxel=0.5),
+        asks={"faces": label_faces(ndim, connectivity, multilabel)},
+        reads_array=False,
+    )
+
+
+def components(block: Array, connectivity: int, multilabel: bool) -> tuple[np.ndarray, int]:
+    """Raw ids of the components of one block: 1..n in the labelling library's own order, and n.
+
+    Parameters
+    ----------
+    block : (z, y, x) or (y, x), boolean or integer
+    connectivity : axes that may differ between touching voxels
+    multilabel : equal values join; otherwise whatever is not 0
+
+    Returns
+    -------
+    C-contiguous unsigned (or int32) array of the block's shape, on the host.
+
+    Raises
+    ------
+    InvalidInput : if the voxels are not integers.
+
+    Notes
+    -----
+    cc3d where it is installed, else scipy, three times slower: the same components, numbered differently.
+    """
+    host = np.ascontiguousarray(to_host(block))
+    if host.dtype.kind not in "biu":
+        raise InvalidInput(f"label expects a mask or integers, got {host.dtype.name}; threshold it first")
+    if host.dtype.kind != "b" and not multilabel:
+        host = host != 0
+    try:
+        import cc3d
+    except ImportError:
+        return _components_scipy(host, connectivity)
+    # Bytes, never booleans: on those cc3d 4.1.1 takes a shortcut that fails on lines one voxel wide and, in 2D with 8
+    # neighbours, gives ids to background. Signed, since it fails on values from 2**63; only equality counts.
+    native = host.astype(host.dtype.newbyteorder("="), copy=False).view(f"i{host.dtype.itemsize}")
+    raw, n = cc3d.connected_components(native, connectivity=_NEIGHBOURS[host.ndim, connectivity], return_N=True)
+    return np.ascontiguousarray(raw), n
+
+
+_NEIGHBOURS: Mapping[tuple[int, int], Literal[4, 6, 8, 18, 26]] = {
+    (2, 1): 4,
+    (2, 2): 8,
+    (3, 1): 6,
+    (3, 2): 18,
+    (3, 3): 26,
+}
+"""How many voxels touch one, by axes of the volume and connectivity."""
+
+
+def _components_scipy(block: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
+    from scipy import ndimage
+
+    structure = ndimage.generate_binary_structure(block.ndim, connectivity)
+    raw, n = np.zeros(block.shape, np.uint32), 0
+    for value in np.unique(block[block != 0]):
+        here, found = ndimage.label(block == value, structure)
+        raw += np.where(here > 0, here + n, 0).astype(np.uint32)
+        n += int(found)
+    return raw, n
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """`partial` of label_faces."""
+
+    connectivity: int
+    multilabel: bool
+
+    def __call__(self, mask: Array, *, at: At, answers: Answers) -> Partial:
+        from cristae.labels.seams_kernel import census
+
+        block = mask[at.core.within(at.reads[0])]
+        raw, n = components(block, self.connectivity, self.multilabel)
+        order, begin, voxels = np.zeros(n + 1, np.uint32), np.zeros(n, np.int64), np.zeros(n, np.uint32)
+        census(raw.reshape(-1), order, begin, voxels)
+        place = np.unravel_index(begin, raw.shape)
+        shifted = tuple(p + a for p, a in zip(place, at.core.start, strict=True))
+        partial: Partial = {
+            "block": np.array([at.index], np.int64),
+            "count": np.array([n], np.int64),
+            "first": np.ravel_multi_index(shifted, at.grid.shape).astype(np.int64, copy=False),
+            "voxels": voxels,
+        }
+        if self.multilabel:
+            partial["value"] = to_host(block)[place].astype(np.int64)
+        position = at.grid.position(at.index)
+        for axis, (k, count) in enumerate(zip(position, at.grid.counts, strict=True)):
+            for side, outermost in ((0, 0), (1, count - 1)):
+                layer = None if k == outermost else raw.take(-side, axis)
+                partial[f"face_{axis}{side}"] = _packed(layer, order)
+        return partial
+
+
+def _packed(layer: np.ndarray | None, order: np.ndarray) -> np.ndarray:
+    if layer is None or not layer.any():
+        return np.empty(0, np.uint8)
+    return np.frombuffer(import_module("numcodecs").LZ4().encode(order[layer]), np.uint8)
+
+
+def face(part: Partial, grid: BlockGrid, index: int, axis: int, side: int) -> np.ndarray | None:
+    """A block's outermost layer of provisional ids, one voxel thick on `axis`; None where it is all background."""
+    packed = part[f"face_{axis}{side}"]
+    if packed.size == 0:
+        return None
+    shape = list(grid.core(index).shape)
+    shape[axis] = 1
+    layer = import_module("numcodecs").LZ4().decode(np.ascontiguousarray(packed))
+    return np.frombuffer(layer, np.uint32).reshape(shape)
+
+
+def leading(offset: Shape) -> tuple[int, int]:
+    """Axis and sign of the first step of an offset between two blocks."""
+    return next((axis, step) for axis, step in enumerate(offset) if step)
+
+
+def neighbours(grid: BlockGrid, index: int, reach: int) -> Iterator[tuple[Shape, int]]:
+    """Offset and number of each block around block `index`, at most `reach` axes away."""
+    position = grid.position(index)
+    for offset in product((-1, 0, 1), repeat=len(position)):
+        there = tuple(k + d for k, d in zip(position, offset, strict=True))
+        inside = all(0 <= k < n for k, n in zip(there, grid.counts, strict=True))
+        if inside and 0 < np.count_nonzero(offset) <= reach:
+            yield offset, grid.index(there)
+
+
+@dataclass(frozen=True, slots=True)
+class Meetings:
+    """`partial` of label_ids."""
+
+    connectivity: int
+    multilabel: bool
+
+    def __call__(self, *, at: At, answers: Answers) -> Partial:
+        from cristae.labels.seams_kernel import meetings
+
+        parts, begin = answers["faces"].parts, answers["faces"].arrays["offset"]
+        mine = parts[at.index]
+        own = [face(mine, at.grid, at.index, axis, 1) for axis in range(len(at.grid.shape))]
+        found = []
+        for offset, other in neighbours(at.grid, at.index, self.connectivity):
+            axis, step = leading(offset)
+            near = own[axis]
+            if step < 0 or near is None:
+                continue
+            theirs = parts[other]
+            far = face(theirs, at.grid, other, axis, 0)
+            if far is None:
+                continue
+            steps = offset[axis + 1 :]
+            packed = meetings(
+                _plane(near[_lines(steps, near.ndim)], axis),
+                _plane(far[_lines(tuple(-d for d in steps), far.ndim)], axis),
+                self.connectivity - int(np.count_nonzero(offset)),
+                self.multilabel,
+                mine["value"] if self.multilabel else _NO_VALUES,
+                theirs["value"] if self.multilabel else _NO_VALUES,
+            )
+            pairs = np.unique(packed)
+            near_ids = (pairs >> np.uint64(32)).astype(np.int64) - 1 + begin[at.index]
+            far_ids = (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64) - 1 + begin[other]
+            found.append({"pairs": np.stack((near_ids, far_ids), axis=1)})
+        return merge_pairs(found)
+
+
+_NO_VALUES = np.empty(0, np.int64)
+
+
+def _lines(steps: Shape, ndim: int) -> tuple[Any, ...]:
+    """Of a layer, the voxels next to a block that lies `steps` away on the last axes."""
+    which = {-1: slice(0, 1), 0: slice(None), 1: slice(-1, None)}
+    return (slice(None),) * (ndim - len(steps)) + tuple(which[d] for d in steps)
+
+
+def _plane(layer: np.ndarray, axis: int) -> np.ndarray:
+    """A layer without its thin axis, as rows and columns also where the volume is a plane."""
+    flat = layer.squeeze(axis)
+    return flat if flat.ndim == 2 else flat[np.newaxis]
+
+
+def merge_faces(partials: Sequence[Partial]) -> Partial:
+    """All blocks in order of their number; faces and values stay in the parts."""
+    kept = {
+        "block": np.int64,
+        "count": np.int64,
+        "first": np.int64,
+        "voxels": np.uint32,
+    }
+    # Sorted by their first block, most partials follow each other and a plain concatenation is in order.
+    ordered = sorted((p for p in partials if p["block"].size), key=lambda p: int(p["block"][0]))
+    merged = {
+        name: np.concatenate([p[name] for p in ordered] or [np.empty(0, dtype)]) for name, dtype in kept.items()
+    }
+    order = np.argsort(merged["block"], kind="stable")
+    if np.array_equal(order, np.arange(order.size)):
+        return merged
+    stops = np.cumsum(merged["count"])
+    runs = [slice(stops[i] - merged["count"][i], stops[i]) for i in order]
+    return {
+        "block": merged["block"][order],
+        "count": merged["count"][order],
+        "first": np.concatenate([merged["first"][run] for run in runs]),
+        "voxels": np.concatenate([merged["voxels"][run] for run in runs]),
+    }
+
+
+def number_blocks(merged: Partial) -> Partial:
+    """`finish` of label_faces: provisional ids count through the blocks, from 0."""
+    blocks = merged["block"]
+    if not np.array_equal(blocks, np.arange(blocks.size)):
+        raise ValueError(f"faces of {blocks.size} blocks with numbers up to {blocks.max()}: some are missing")
+    offset = np.concatenate(([0], np.cumsum(merged["count"], dtype=np.int64)))
+    return {"block": blocks, "offset": offset, "first": merged["first"], "voxels": merged["voxels"]}
+
+
+def merge_pairs(partials: Sequence[Partial]) -> Partial:
+    """Every pair once, sorted."""
+    pairs = np.concatenate([np.empty((0, 2), np.int64), *(p["pairs"] for p in partials)])
+    if len(partials) == 1:
+        return {"pairs": pairs}
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    fresh = np.ones(len(pairs), bool)
+    fresh[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
+    return {"pairs": pairs[fresh]}

@@ -1,0 +1,140 @@
+"""Compiled loops over provisional ids: unite those that touch, then number what is left. No voxel is seen here.
+
+    parent   a forest in one array; a root is its own parent
+    first    int64, raster index in the volume of each provisional component's first voxel; no two are equal
+
+Provisional ids count from 0 through all blocks, so those of one block are a run of `parent` whose firsts ascend.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(nogil=True, cache=True)
+def root(parent: np.ndarray, i: int) -> int:
+    """The root above `i`; every walk halves its path."""
+    while parent[i] != i:
+        # A grandparent's first is no larger than a parent's, so skipping keeps the order and the walk ends.
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@njit(nogil=True, cache=True)
+def unite(parent: np.ndarray, first: np.ndarray, pairs: np.ndarray) -> int:
+    """Join each pair, then point everyone at its root; how many ids are not roots.
+
+    parent : (ids,) starts as arange, changed in place.
+    pairs : (k, 2) int64.
+
+    The root of a tree is its member with the smallest first, whatever the order of the pairs.
+    """
+    for k in range(pairs.shape[0]):
+        a, b = root(parent, pairs[k, 0]), root(parent, pairs[k, 1])
+        if a == b:
+            continue
+        if first[a] < first[b]:
+            parent[b] = a
+        else:
+            parent[a] = b
+    joined = 0
+    for i in range(parent.size):
+        if parent[i] != i:
+            parent[i] = root(parent, i)
+            joined += 1
+    return joined
+
+
+@njit(nogil=True, cache=True)
+def roots_of_joined(parent: np.ndarray, roots: np.ndarray) -> None:
+    """The root of every id that is not one, into `roots` (joined,), with repeats."""
+    k = 0
+    for i in range(parent.size):
+        if parent[i] != i:
+            roots[k] = parent[i]
+            k += 1
+
+
+@njit(nogil=True, cache=True)
+def add_joined(parent: np.ndarray, voxels: np.ndarray, roots: np.ndarray, extra: np.ndarray) -> None:
+    """Sum, into extra (len(roots),) int64, the voxels that each of the ascending `roots` gained by joining."""
+    for i in range(parent.size):
+        if parent[i] != i:
+            extra[np.searchsorted(roots, parent[i])] += voxels[i]
+
+
+@njit(nogil=True, cache=True)
+def number(
+    parent: np.ndarray,
+    first: np.ndarray,
+    offset: np.ndarray,
+    entry: np.ndarray,
+    voxels: np.ndarray,
+    roots: np.ndarray,
+    extra: np.ndarray,
+    least: int,
+) -> int:
+    """Turn parents into canonical ids in place; how many objects there are.
+
+    parent : (ids,) every id points at its root; becomes 1, 2, ... by the root's first, 0 below `least` voxels.
+    offset : (blocks + 1,) where each block's ids begin.
+    entry : (m,) the blocks that have ids, by the first of their first id.
+    roots, extra : ascending roots that gained voxels by joining, and how many.
+
+    The blocks' ascending lists are merged with a heap that holds a block from its first id to its last: ids come by in
+    raster order, without a sort and without a copy of `first`. A root comes before all that joined it.
+    """
+    heap = np.empty(entry.size, np.int64)  # next id of each open block; the least first is at the top
+    stop = np.empty(entry.size, np.int64)  # where that block's ids end
+    size = 0
+    entered = 0
+    count = 0
+    while size > 0 or entered < entry.size:
+        if entered < entry.size and (size == 0 or first[offset[entry[entered]]] < first[heap[0]]):
+            block = entry[entered]
+            entered += 1
+            at = size
+            size += 1
+            i, end = offset[block], offset[block + 1]
+            while at > 0 and first[heap[(at - 1) // 2]] > first[i]:
+                heap[at], stop[at] = heap[(at - 1) // 2], stop[(at - 1) // 2]
+                at = (at - 1) // 2
+            heap[at], stop[at] = i, end
+
+        i, end = heap[0], stop[0]
+        if parent[i] != i:
+            parent[i] = parent[parent[i]]  # its root came before, and is numbered
+        else:
+            total = np.int64(voxels[i]) if least > 1 else 1
+            if total < least and roots.size > 0:
+                k = np.searchsorted(roots, i)
+                if k < roots.size and roots[k] == i:
+                    total += extra[k]
+            if total < least:
+                parent[i] = 0
+            else:
+                count += 1
+                parent[i] = count
+
+        i += 1
+        if i == end:
+            size -= 1
+            if size == 0:
+                continue
+            i, end = heap[size], stop[size]
+        key = first[i]
+        at = 0
+        while True:
+            child = 2 * at + 1
+            if child >= size:
+                break
+            if child + 1 < size and first[heap[child + 1]] < first[heap[child]]:
+                child += 1
+            if first[heap[child]] > key:
+                break
+            heap[at], stop[at] = heap[child], stop[child]
+            at = child
+        heap[at], stop[at] = i, end
+    return count

@@ -1,0 +1,85 @@
+"""Morphology: columns of objects, from measures whose partials add up block by block.
+
+    rows          what one block knows of one label
+    moments       index and shape        surface   area, perimeter, Euler number        intensity   raw channels
+    columns       every column with unit and definition; rows become columns
+
+A measure's rows are finished by `columns.finish_rows`; `table` does all of it for arrays in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from cristae.blocks.measure import Measure, ask
+from cristae.errors import InvalidInput
+from cristae.morphology.columns import COLUMNS, Column, expand, finish_rows, group_of
+from cristae.morphology.intensity import intensity
+from cristae.morphology.moments import index, shape
+from cristae.morphology.surface import surface, topology, windows
+
+__all__ = ["COLUMNS", "MEASURES", "Column", "expand", "finish_rows", "group_of", "table", "windows"]
+
+MEASURES: Mapping[str, Callable[..., Measure]] = {
+    "index": index,
+    "shape": shape,
+    "surface": surface,
+    "topology": topology,
+    "intensity": intensity,
+}
+"""Builders by group; each takes `voxel_um`, intensity also the `dtype` and name of its channel."""
+
+
+def table(
+    labels: np.ndarray,
+    images: Mapping[str, np.ndarray] | Sequence[np.ndarray] = (),
+    *,
+    voxel_um: Sequence[float],
+    columns: Iterable[str] | None = None,
+    translation_um: Sequence[float] | None = None,
+) -> dict[str, np.ndarray]:
+    """Columns of all objects of one label array in memory, a value a label.
+
+    Parameters
+    ----------
+    labels : (z, y, x) or (y, x) whole numbers, 0 is background.
+    images : raw channels of the same shape, by name or numbered from 0.
+    columns : groups and columns; without them shape, and intensity where there are images.
+
+    Raises
+    ------
+    InvalidInput : if shapes differ, a label is negative, or an image holds NaN inside an object.
+    InvalidConfiguration : if a column is not known; the message names the nearest.
+    """
+    channels = dict(images) if isinstance(images, Mapping) else {str(i): image for i, image in enumerate(images)}
+    if labels.ndim not in (2, 3) or labels.ndim != len(voxel_um):
+        raise InvalidInput(
+            f"labels of shape {labels.shape} with voxel size {tuple(voxel_um)} are no volume; give (z, y, x) or (y, x), and a size an axis"
+        )
+    for name, image in channels.items():
+        if image.shape != labels.shape:
+            raise InvalidInput(f"channel {name!r} is {image.shape} but its labels are {labels.shape}; crop or resample one")
+    if columns is None:
+        columns = ("shape", "intensity") if channels else ("shape",)
+    wanted = expand(columns, ndim=labels.ndim, channels=tuple(channels))
+    groups = {group_of(name, channels=tuple(channels)) for name in wanted}
+    if "intensity" in groups and not channels:
+        raise InvalidInput("intensity columns need an image; give one, or leave them out")
+
+    def rows(measure: Measure, *arrays: np.ndarray) -> np.ndarray:
+        return ask(measure, *arrays).arrays["rows"]
+
+    size = {"voxel_um": voxel_um, "shape": labels.shape, "translation_um": translation_um}
+    first = "shape" if "shape" in groups else "index"
+    found = finish_rows(first, rows(MEASURES[first](voxel_um=voxel_um), labels), **size)
+    if groups & {"surface", "topology"}:
+        both = windows(voxel_um=voxel_um, surface="surface" in groups, topology="topology" in groups)
+        found |= finish_rows("surface", rows(both, labels), **size)
+    if "intensity" in groups:
+        for name, image in channels.items():
+            measure = intensity(voxel_um=voxel_um, dtype=image.dtype.name, channel=name)
+            suffix = name if len(channels) > 1 else None
+            found |= finish_rows("intensity", rows(measure, labels, image), **size, channel=suffix)
+    return {name: found[name] for name in ("label", *wanted)}

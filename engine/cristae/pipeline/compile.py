@@ -1,0 +1,162 @@
+"""Compile: steps become passes. A pass ends only where a global answer is needed, or the work is done.
+
+Each step is a node that works on another node's output; the first works on the input. A stage that asks for a global answer
+makes a pass over what it reads, before it. Where such a pass has computed something dear that is needed again, it leaves it in
+the run's scratch; what is cheap is computed again. `staged` says which, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cristae.blocks.measure import Measure
+from cristae.blocks.stage import Spec, Stage
+from cristae.blocks.work import Asked, Pass, Ref, Target
+from cristae.errors import InvalidConfiguration
+
+WRITE_NS_PER_BYTE = 4.0
+READ_NS_PER_BYTE = 1.5
+GAIN = 2.0
+"""A scratch must save this many times what it costs: it also takes disk, and a pass of its own to repair."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of an object's steps, and the node it works on (None: the input)."""
+
+    name: str
+    stage: Stage
+    parent: Node | None
+    spec: Spec
+
+    @property
+    def chain(self) -> tuple[Node, ...]:
+        return (*self.parent.chain, self) if self.parent else (self,)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether a node's output is staged in scratch or computed again, and the price of both, in ns per voxel."""
+
+    node: str
+    uses: int
+    staged: bool
+    again_ns: float
+    scratch_ns: float
+
+
+@dataclass
+class Passes:
+    """Passes as they come, in the order in which they must run."""
+
+    source: Ref
+    source_spec: Spec
+    prefix: str
+    kept: set[int] = field(default_factory=set)  # nodes (by id) that scratch will hold
+    passes: list[Pass] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+    arrays: dict[int, str] = field(default_factory=dict)  # node -> scratch array that holds it by now
+    keys: dict[tuple[int, str], str] = field(default_factory=dict)  # (node, measure) -> answer key
+
+    def end(self, node: Node | None, sink: Target | None, measures: Sequence[Asked]) -> None:
+        """The pass that makes an output: writes the node's array, shows it to the table's measures."""
+        self.answer_for(node)
+        self.emit(node, tuple(measures), sink)
+
+    def answer_for(self, node: Node | None) -> None:
+        """Passes for every answer that the chain up to `node` asks for."""
+        for link in node.chain if node else ():
+            for measure in link.stage.asks.values():
+                self.ask(link.parent, measure)
+
+    def ask(self, node: Node | None, measure: Measure) -> str:
+        """The key of a measure's answer over a node's output; makes the pass that finds it, once."""
+        name = (id(node), measure.name)
+        if name in self.keys:
+            return self.keys[name]
+        asks = {n: self.ask(node, inner) for n, inner in measure.asks.items()}
+        key = f"{self.prefix}/{node.name if node else 'input'}/{measure.name}"
+        self.keys[name] = key
+        asked = Asked(key, measure, asks)
+        if measure.reads_array:
+            self.emit(node, (asked,), None)
+        else:
+            grid = self.arrays.get(id(node)) or self.source.array
+            self.passes.append(Pass(key, None, (), (), (asked,), None, grid))
+        return key
+
+    def emit(self, node: Node | None, measures: tuple[Asked, ...], sink: Target | None) -> None:
+        source, links = self.source, list(node.chain) if node else []
+        for n, link in reversed(list(enumerate(links))):
+            if id(link) in self.arrays:
+                source, links = Ref(self.arrays[id(link)]), links[n + 1 :]
+                break
+        if sink is None and links and id(links[-1]) in self.kept:
+            sink = Target(f"{self.prefix}.{links[-1].name}", "scratch")
+            self.arrays[id(links[-1])] = sink.name
+        if sink is not None:
+            self.targets.append(sink)
+        asks = tuple({n: self.keys[id(k.parent), m.name] for n, m in k.stage.asks.items()} for k in links)
+        words = [*(k.stage.name for k in links), *(a.measure.name for a in measures)] or ["copy"]
+        self.passes.append(
+            Pass(
+                f"{self.prefix}: {', '.join(words)}",
+                source,
+                tuple(k.stage for k in links),
+                asks,
+                measures,
+                sink.name if sink else None,
+            )
+        )
+
+
+def array_asks(measures: Mapping[str, Measure]) -> int:
+    """How many passes over the array these measures need, their own questions included."""
+    seen: dict[str, Measure] = {}
+
+    def walk(several: Mapping[str, Measure]) -> None:
+        for m in several.values():
+            seen.setdefault(m.name, m)
+            walk(m.asks)
+
+    walk(measures)
+    return sum(m.reads_array for m in seen.values())
+
+
+def staged(leaf: Node | None, source: Spec) -> tuple[set[int], list[Choice]]:
+    """Which nodes of a chain scratch should hold, from the last to the first: the price of computing again against that of
+    writing once and reading."""
+    kept: set[int] = set()
+    choices: list[Choice] = []
+    if leaf is None:
+        return kept, choices
+    uses = 1
+    links = leaf.chain
+    for n in range(len(links) - 2, -1, -1):
+        node, child = links[n], links[n + 1]
+        uses = array_asks(child.stage.asks) + uses
+        again = sum(k.stage.cost.ns_per_voxel for k in links[: n + 1])
+        again += np.dtype(source.dtype).itemsize * READ_NS_PER_BYTE
+        size = np.dtype(node.spec.dtype).itemsize
+        scratch = size * (WRITE_NS_PER_BYTE + READ_NS_PER_BYTE * (uses - 1))
+        keep = uses > 1 and again * (uses - 1) > GAIN * scratch
+        choices.append(Choice(node.name, uses, keep, again * (uses - 1), scratch))
+        if keep:
+            kept.add(id(node))
+            uses = 1
+    return kept, choices[::-1]
+
+
+def refuse_float_mask(name: str, spec: Spec) -> None:
+    """Labels are made from masks; a float image is an image."""
+    if np.dtype(spec.dtype).kind == "f":
+        raise InvalidConfiguration(f"step {name} needs a mask or labels, but gets {spec.dtype}; threshold it first")
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Parameters as a user would write them, for one line of a plan."""
+    return ", ".join(f"{k}: {v}" for k, v in params.items())

@@ -1,0 +1,150 @@
+"""Generation: one attempt at an output, and the facts it was started with.
+
+    ROOT/.cristae/NAME/            lock, claim
+        gen-0001/                  run.json, journal/, work.pkl, partials/, answers/, scratch/, staged/, events.jsonl
+        gen-0002/                  a later --fresh; the result it replaced lies in gen-0001/replaced/
+
+The key says what a result depends on: steps and parameters, the source of every stage and measure, the inputs. Paths are no
+part of it. A generation goes on only under its own key; any other is refused, in words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cristae.blocks.measure import Measure
+from cristae.blocks.stage import Stage
+from cristae.blocks.work import Pass
+from cristae.errors import PlanRefused
+from cristae.store.bundle import write_bytes
+
+PACKAGES = ("cristae", "numpy", "scipy", "scikit-image", "zarr", "numba", "connected-components-3d", "dask")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One attempt: where it lies, the key it was started under, and what was frozen then."""
+
+    folder: Path
+    key: Mapping[str, Any]
+    frozen: Mapping[str, Any]
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name.partition("-")[2])
+
+
+def latest(root: Path) -> Generation | None:
+    """The newest generation under `.cristae/NAME`, or None."""
+    found = sorted(p for p in root.glob("gen-*") if (p / "run.json").exists())
+    if not found:
+        return None
+    facts = json.loads((found[-1] / "run.json").read_bytes())
+    return Generation(found[-1], facts["key"], facts["frozen"])
+
+
+def begin(root: Path, number: int, key: Mapping[str, Any], frozen: Mapping[str, Any]) -> Generation:
+    """A new generation, its facts on disk before anything else."""
+    folder = root / f"gen-{number:04d}"
+    write_bytes(folder / "run.json", json.dumps({"key": key, "frozen": frozen}, indent=1).encode())
+    return Generation(folder, key, frozen)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result may depend on; frozen at the start, and part of the provenance."""
+    out = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            out[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return out
+
+
+def key_of(passes: Iterable[Pass], inputs: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result depends on, section by section, so that a refusal can name what changed."""
+    steps: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for step in passes:
+        for fact in (*step.chain, *(a.measure for a in step.measures)):
+            steps.setdefault(fact.name, _plain(fact.params))
+            sources.setdefault(fact.name, identity(fact))
+    return {
+        "steps": steps,
+        "order": [[s.name for s in p.chain] + [a.measure.name for a in p.measures] for p in passes],
+        "halos": {s.name: [list(h) for h in s.halo] for p in passes for s in p.chain},
+        "stages": sources,
+        "inputs": _plain(inputs),
+        **{k: _plain(v) for k, v in extra.items()},
+    }
+
+
+def identity(fact: Stage | Measure) -> str:
+    """Digest of the source of a stage or measure: its module, and the modules of cristae's own rooms it takes from."""
+    function = fact.apply if isinstance(fact, Stage) else fact.partial
+    if hasattr(function, "kernel"):
+        function = function.kernel
+    function = getattr(function, "func", function)
+    module = sys.modules.get(getattr(function, "__module__", None) or type(function).__module__)
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(_modules(module, set())):
+        digest.update(_source(name))
+    return digest.hexdigest()
+
+
+def _modules(module: Any, seen: set[str]) -> set[str]:
+    if module is None or module.__name__ in seen:
+        return seen
+    seen.add(module.__name__)
+    room = module.__name__.rpartition(".")[0]
+    for value in vars(module).values():
+        name = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
+        if name and name in sys.modules and name.startswith("cristae.") and name.rpartition(".")[0] == room:
+            _modules(sys.modules[name], seen)
+    return seen
+
+
+def _source(name: str) -> bytes:
+    try:
+        return inspect.getsource(sys.modules[name]).encode()
+    except (OSError, TypeError):
+        return name.encode()
+
+
+def _plain(value: Any) -> Any:
+    # What JSON gives back: tuples become lists, numpy numbers become numbers.
+    return json.loads(json.dumps(value, default=_number, sort_keys=True))
+
+
+def _number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:
+    """Raise PlanRefused, naming the first thing that changed and both ways out, unless the keys are equal."""
+    if old == new:
+        return
+    words = {"steps": "parameters", "stages": "the source of", "inputs": "the input", "halos": "the halo of"}
+    for section in new:
+        if old.get(section) == new[section]:
+            continue
+        before, after = old.get(section, {}), new[section]
+        what = words.get(section, section)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            for name in sorted({*before, *after}):
+                if before.get(name) != after.get(name):
+                    shown = "" if section in ("stages", "inputs") else f" ({before.get(name)} -> {after.get(name)})"
+                    what = f"{what} {name}{shown}"
+                    break
+        raise PlanRefused(
+            f"{where} was made under other facts: {what} changed since; give another output name to keep both, "
+            "or --fresh to make it again (the old result is moved aside)"
+        )

@@ -1,0 +1,345 @@
+"""Jobs: from the words of a command to a Job. The one place that puts volumes, steps and outputs together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cristae.blocks.measure import Measure
+from cristae.blocks.stage import Spec
+from cristae.blocks.work import Asked, Frame, Image, Pass, Ref, Target
+from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask, staged
+from cristae.pipeline.file import Object, PipelineFile, Step
+from cristae.pipeline.job import ArrayOutput, Job, TableOutput
+from cristae.pipeline.operations import build, stages
+from cristae.pipeline.tables import Group, Table
+from cristae.store.tables import check_suffix
+from cristae.store.volume import Volume, open_volume
+
+STORE_SUFFIX = ".zarr"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The input group of options, which every command that computes takes."""
+
+    axes: str | None = None
+    voxel_um: tuple[float, ...] | None = None
+    frame_interval_s: float | None = None
+    channel: str | int | None = None
+    time: tuple[int, int] | None = None
+
+    def open(self, path: str) -> Volume:
+        return open_volume(absolute(path), axes=self.axes, voxel_um=self.voxel_um, frame_interval_s=self.frame_interval_s)
+
+    def frames(self, number: int, volume: Volume) -> list[Frame]:
+        """The time points to do, each on its own."""
+        start, stop = self.time or (0, volume.frames)
+        if not 0 <= start < stop <= volume.frames:
+            raise InvalidInput(f"--time {start}:{stop} is outside the {volume.frames} time points of {volume.path}")
+        return [Frame(number, t) for t in range(start, stop)]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"channel": self.channel, "time": self.time}
+
+
+def absolute(path: str) -> str:
+    """A path as workers find it, whose working folder may be another."""
+    return os.path.abspath(path)
+
+
+def one_channel(volume: Volume, wanted: str | int | None) -> int:
+    """The channel to work on; may be left out where there is one."""
+    if wanted is None and volume.channel_count > 1:
+        names = ", ".join(f"{n}: {c.name}" for n, c in enumerate(volume.channels))
+        raise InvalidInput(f"{volume.path} has {volume.channel_count} channels ({names}); name one with --channel or channel:")
+    return volume.channel_index(wanted if wanted is not None else 0)
+
+
+def _spec(volume: Volume) -> Spec:
+    return Spec(volume.spatial_shape, volume.dtype, volume.voxel_um)
+
+
+def _label_place(dst: Path) -> tuple[Path, Path, str, Path | None]:
+    """Root, final group, name and listing store of a label: `x.ome.zarr/labels/NAME`, or a label of its own."""
+    if dst.parent.name == "labels" and dst.parent.parent.suffix == STORE_SUFFIX:
+        return dst.parent.parent, dst, dst.name, dst.parent.parent
+    return dst, dst, stem(dst), None
+
+
+def stem(path: Path) -> str:
+    """A store's or file's name without suffix."""
+    name = path.name
+    for suffix in (".ome.zarr", ".zarr", ".ome.tiff", ".ome.tif"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return path.stem
+
+
+def label_job(mask: str, dst: str, inputs: Inputs, params: Mapping[str, Any]) -> Job:
+    """`cristae label MASK DST`: components of a mask, as a label."""
+    volume = inputs.open(mask)
+    spec = _spec(volume)
+    refuse_float_mask("label", spec)
+    root, final, name, store = _label_place(Path(absolute(dst)))
+    channel = one_channel(volume, inputs.channel)
+    node = Node("label", build("label", params, spec), None, spec)
+    node = replace(node, spec=node.stage.output(spec))
+    passes = Passes(Ref("input", channel), spec, name)
+    passes.end(node, Target(name, "label"), ())
+    return Job(
+        name,
+        root,
+        (Image(volume.name, {"input": volume}),),
+        tuple(inputs.frames(0, volume)),
+        tuple(passes.passes),
+        tuple(passes.targets),
+        (ArrayOutput(name, 0, "label", final, store, "../../" if store else str(mask)),),
+        extra={"command": "label", **inputs.facts},
+    )
+
+
+def convert_job(src: str, dst: str, inputs: Inputs, chunk: Sequence[int] | None) -> Job:
+    """`cristae convert SRC DST`: the same voxels as OME-Zarr 0.5."""
+    volume = inputs.open(src)
+    channels = range(volume.channel_count)
+    frames = [replace(f, c=c) for f in inputs.frames(0, volume) for c in channels]
+    step = Pass("convert: copy", Ref("input", None), sink="image")
+    output = ArrayOutput("image", 0, volume.kind, Path(absolute(dst)), None, None, volume.channels, every_channel=True)
+    return Job(
+        "convert",
+        Path(absolute(dst)),
+        (Image(volume.name, {"input": volume}),),
+        tuple(frames),
+        (step,),
+        (Target("image", volume.kind),),
+        (output,),
+        extra={"command": "convert", "chunk": chunk, **inputs.facts},
+    )
+
+
+def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, columns: Sequence[str] | None) -> Job:
+    """`cristae measure LABELS --out TABLE`: the columns of every object of a label volume."""
+    path = Path(absolute(out))
+    check_suffix(path)
+    volume = inputs.open(labels)
+    volumes = {"input": volume}
+    spec = _spec(volume)
+    refuse_float_mask("measure", spec)
+    channels: list[int] = []
+    if image is not None:
+        raw = open_volume(absolute(image), voxel_um=inputs.voxel_um)
+        _same_grid(volume, raw)
+        volumes["image"] = raw
+        channels = [raw.channel_index(inputs.channel)] if inputs.channel is not None else list(range(raw.channel_count))
+    measured = table_measures(stem(path), spec, "image", channels, volumes.get("image"), columns)
+    asked, groups = measured
+    table = Table(stem(path), "input", groups)
+    step = Pass("measure: " + ", ".join(a.measure.name for a in asked), Ref("input"), measures=asked)
+    return Job(
+        path.name,
+        path.parent,
+        (Image(volume.name, volumes),),
+        tuple(inputs.frames(0, volume)),
+        (step,),
+        (),
+        (),
+        (TableOutput(path, table),),
+        extra={"command": "measure", "columns": columns, **inputs.facts},
+    )
+
+
+def _same_grid(labels: Volume, image: Volume) -> None:
+    if labels.spatial_shape != image.spatial_shape:
+        raise InvalidInput(
+            f"labels {labels.path} are {_times(labels.spatial_shape)} voxels but the image {image.path} is "
+            f"{_times(image.spatial_shape)}; give the image these labels were made from"
+        )
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
+def table_measures(
+    name: str, spec: Spec, raw: str, channels: Sequence[int], image: Volume | None, columns: Sequence[str] | None
+) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
+    """Measures of a table and the columns each gives. Intensity is of the raw channels, never of a filter."""
+    from cristae.morphology import MEASURES, windows
+    from cristae.morphology.columns import expand, group_of
+
+    called = [image.channels[c].name for c in channels] if image is not None else []
+    wanted = list(columns) if columns is not None else ["shape", *(["intensity"] if channels else [])]
+    shown = expand(wanted, ndim=spec.ndim, channels=called)
+    needed = {group_of(column, channels=called) for column in shown}
+    if "intensity" in needed and not channels:
+        raise InvalidConfiguration("intensity columns need the image; give --image, or leave them out of --columns")
+    asked: list[Asked] = []
+    groups: list[Group] = []
+
+    def add(measure: Measure, group: str, beside: tuple[Ref, ...] = (), channel: str | None = None) -> None:
+        key = f"{name}/table/{measure.name}" + (f"-{beside[0].channel}" if beside else "")
+        asked.append(Asked(key, measure, {}, beside))
+        groups.append(Group(key, group, shown, channel))
+
+    if "shape" in needed:
+        add(MEASURES["shape"](voxel_um=spec.voxel_um), "shape")
+    else:
+        add(MEASURES["index"](voxel_um=spec.voxel_um), "index")
+    if needed & {"surface", "topology"}:
+        both = windows(voxel_um=spec.voxel_um, surface="surface" in needed, topology="topology" in needed)
+        add(both, "surface" if "surface" in needed else "topology")
+    if "intensity" in needed and image is not None:
+        for c in channels:
+            channel = image.channels[c].name
+            measure = MEASURES["intensity"](voxel_um=spec.voxel_um, dtype=image.dtype, channel=channel)
+            add(measure, "intensity", (Ref(raw, c),), channel if len(channels) > 1 else None)
+    return tuple(asked), tuple(groups)
+
+
+def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, inputs: Inputs) -> Job:
+    """`cristae run PIPELINE INPUT...`: every object's steps over every image."""
+    volumes = [inputs.open(p) for p in paths]
+    _unlike(volumes)
+    images = tuple(Image(name, {"input": v}) for name, v in zip(_names(volumes), volumes, strict=True))
+    frames = tuple(f for n, v in enumerate(volumes) for f in inputs.frames(n, v))
+    in_store = out is None
+    if in_store and (len(volumes) > 1 or volumes[0].reader != "zarr" or not Path(volumes[0].path, "zarr.json").exists()):
+        raise InvalidConfiguration(
+            f"{volumes[0].path} cannot hold results itself; give --out DIR for the labels and the table"
+        )
+    root = Path(volumes[0].path) if out is None else Path(absolute(out))
+    passes: list[Pass] = []
+    targets: list[Target] = []
+    arrays: list[ArrayOutput] = []
+    tables: list[TableOutput] = []
+    choices: list[Choice] = []
+    for item in pipeline.objects:
+        built = object_passes(item, volumes[0], inputs)
+        passes += built.passes
+        targets += built.targets
+        choices += built.choices
+        for n, image in enumerate(images):
+            for target in built.targets:
+                if target.kind != "scratch":
+                    arrays.append(_array_output(root, in_store, image.name, n, target, len(pipeline.objects), paths[n]))
+        if built.table is not None:
+            folder = root / "tables" / item.name
+            tables.append(TableOutput(folder / "table.parquet", built.table))
+    name = "-".join(o.name for o in pipeline.objects)
+    return Job(
+        name,
+        root,
+        images,
+        frames,
+        tuple(passes),
+        tuple(targets),
+        tuple(arrays),
+        tuple(tables),
+        tuple(choices),
+        {"command": "run", **inputs.facts, "channels": [o.channel for o in pipeline.objects]},
+    )
+
+
+def _array_output(
+    root: Path, in_store: bool, image: str, number: int, target: Target, objects: int, source: str
+) -> ArrayOutput:
+    if in_store and target.kind == "label":
+        return ArrayOutput(target.name, number, "label", root / "labels" / target.name, root, "../../")
+    if in_store:
+        raise InvalidConfiguration(f"{target.name} ends in an image, not in labels; give --out DIR to hold it")
+    name = f"{image}.ome.zarr" if objects == 1 else f"{image}-{target.name}.ome.zarr"
+    return ArrayOutput(target.name, number, target.kind, root / f"{target.kind}s" / name, None, source)
+
+
+def _names(volumes: Sequence[Volume]) -> list[str]:
+    names = [v.name for v in volumes]
+    for n, name in enumerate(names):
+        if name in names[:n]:
+            raise InvalidInput(f"{volumes[n].path} and another input are both called {name}; rename one")
+    return names
+
+
+def _unlike(volumes: Sequence[Volume]) -> None:
+    # One set of passes serves every image, so what the passes depend on must be the same.
+    first = volumes[0]
+    for other in volumes[1:]:
+        for what in ("dtype", "voxel_um"):
+            if getattr(other, what) != getattr(first, what):
+                raise InvalidInput(
+                    f"{other.path} has {what.replace('_', ' ')} {getattr(other, what)} but {first.path} has "
+                    f"{getattr(first, what)}; run them apart"
+                )
+
+
+@dataclass(frozen=True)
+class ObjectPasses:
+    """What one object's steps compile to."""
+
+    passes: tuple[Pass, ...]
+    targets: tuple[Target, ...]
+    choices: tuple[Choice, ...]
+    table: Table | None
+
+
+def object_passes(item: Object, volume: Volume, inputs: Inputs) -> ObjectPasses:
+    """Passes of one object's steps over an image like `volume`.
+
+    Raises
+    ------
+    InvalidConfiguration : if a step is not known, is given what it cannot work on, or is not built yet.
+    """
+    if item.within is not None:
+        raise InvalidConfiguration(f"object {item.name}: within is part of the format but not built yet; leave it out")
+    channel = one_channel(volume, item.channel if item.channel is not None else inputs.channel)
+    spec = _spec(volume)
+    named: dict[str, Node | None] = {}
+    node: Node | None = None
+    leaf: Node | None = None
+    table: Step | None = None
+    for step in item.steps:
+        parent = named[step.source] if step.source else node
+        if step.name == "measure":
+            if parent is None or parent.name != "label":
+                raise InvalidConfiguration(f"object {item.name}: measure works on labels; put it after label")
+            table, leaf = step, parent
+            continue
+        if step.name not in stages():
+            raise InvalidConfiguration(f"step {step.name} is part of the format but not built yet; leave it out")
+        before = parent.spec if parent else spec
+        if step.name == "label":
+            refuse_float_mask("label", before)
+        stage = build(step.name, step.params, before)
+        node = Node(step.label or step.name, stage, parent, stage.output(before))
+        if step.label:
+            named[step.label] = node
+    leaf = leaf or node
+    if leaf is None:
+        raise InvalidConfiguration(f"object {item.name} has no steps")
+    kept, choices = staged(leaf, spec)
+    passes = Passes(Ref("input", channel), spec, item.name, kept)
+    asked, groups = _table_of(item, table, leaf, volume, channel)
+    passes.end(leaf, Target(item.name, "label" if leaf.stage.name == "label" else "image"), asked)
+    made = Table(item.name, item.name, groups) if table is not None else None
+    return ObjectPasses(tuple(passes.passes), tuple(passes.targets), tuple(choices), made)
+
+
+def _table_of(
+    item: Object, step: Step | None, leaf: Node, volume: Volume, channel: int
+) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
+    if step is None:
+        return (), ()
+    chosen: Any = step.params.get("channels")
+    if chosen == "all":
+        channels = list(range(volume.channel_count))
+    elif chosen is None:
+        channels = [channel]
+    else:
+        channels = [volume.channel_index(c) for c in (chosen if isinstance(chosen, list | tuple) else [chosen])]
+    columns = step.params.get("columns")
+    return table_measures(item.name, leaf.spec, "input", channels, volume, columns)

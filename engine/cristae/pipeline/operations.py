@@ -1,0 +1,56 @@
+"""Operations: every step a pipeline may name, in one place. Rooms list their own; this page only gathers them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from cristae.blocks.stage import Spec, Stage
+from cristae.errors import InvalidConfiguration
+
+ROOMS = ("filters", "labels")
+BY_THE_ENGINE = {"voxel_um", "dtype"}
+"""Keywords of a builder that come from the array a step works on, not from the user."""
+
+
+@cache
+def stages() -> Mapping[str, Callable[..., Stage]]:
+    """Builders of every stage, by the name a pipeline uses."""
+    found: dict[str, Callable[..., Stage]] = {}
+    for room in ROOMS:
+        found.update(import_module(f"cristae.{room}").STAGES)
+    return dict(sorted(found.items()))
+
+
+def parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """What a user may set on a step."""
+    signature = inspect.signature(stages()[name])
+    return {k: p for k, p in signature.parameters.items() if k not in BY_THE_ENGINE}
+
+
+def known() -> Mapping[str, tuple[str, ...]]:
+    """Step names and the parameters of each, as the pipeline file's reader wants them."""
+    found = {name: tuple(parameters(name)) for name in stages()}
+    return {**found, "measure": ("columns", "channels")}
+
+
+def build(name: str, params: Mapping[str, Any], spec: Spec) -> Stage:
+    """The stage of a step that works on an array of this spec.
+
+    Raises
+    ------
+    InvalidConfiguration : if a parameter is missing, or the builder refuses a value.
+    """
+    builder = stages()[name]
+    accepted = inspect.signature(builder).parameters
+    given = {"voxel_um": spec.voxel_um, "dtype": spec.dtype}
+    missing = [k for k, p in parameters(name).items() if p.default is p.empty and k not in params]
+    if missing:
+        raise InvalidConfiguration(f"step {name} needs {', '.join(missing)}; see 'cristae stages {name}'")
+    try:
+        return builder(**params, **{k: v for k, v in given.items() if k in accepted})
+    except TypeError as error:
+        raise InvalidConfiguration(f"step {name}: {error}; see 'cristae stages {name}'") from None

@@ -1,0 +1,398 @@
+"""Picture: a volume and its labels at one glance, as projections with outlines, a scale bar and a caption.
+
+    frame       a projection along one axis: at each pixel the brightest value of the ray, and the label found there
+    projection  a partial of a measure: the frames of a box, which merge into the frames of any union of boxes
+    pixel       a cell of `step` voxels a side, so that the frames of the largest volume still fit a screen
+    overview    the composed picture, uint8 RGB
+
+Where two values tie, the smaller label wins, so the merge does not depend on order. A pixel that no box has reached
+holds the lowest value and the largest label, which lose against everything.
+
+Axes are (z, y, x); a plane image is a volume of one z. Nothing here knows how labels were made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import floor, log10
+from pathlib import Path
+from textwrap import wrap
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from cristae.array import Array, to_host
+from cristae.blocks.measure import Answer, Measure, Partial
+from cristae.blocks.stage import At, Cost
+from cristae.errors import InvalidInput
+from cristae.grid import Box, Shape, no_halo
+
+N = TypeVar("N")
+Labels = NDArray[np.uint64]
+Floats = NDArray[np.float64]
+Colouring = Callable[[Labels], Floats]  # labels (n,) to RGB (n, 3), 0-255
+
+FRAME_VOXELS = 2048  # longest side of a frame, pixels
+PICTURE_PIXELS = (720, 1380)  # the longest side of the panels lies between these,
+MAGNIFIED = 12  # and where it can, a pixel of a frame takes no more screen pixels than this
+NOWHERE = np.iinfo(np.uint64).max  # the label of a pixel that no box has reached
+
+GROUND, PANEL, INK, FAINT = (16, 17, 21), (0, 0, 0), (236, 238, 242), (146, 151, 162)
+GRADIENT = ((58, 82, 190), (40, 150, 205), (64, 200, 150), (190, 222, 82), (255, 214, 70), (255, 132, 60))
+MARGIN, GAP, STRIP, LEGEND, SMALL = 24, 14, 20, 190, 13  # pixels; a strip holds a panel's name
+
+
+# --- projections -------------------------------------------------------------------------------------------------
+
+
+def projections(*, voxel_um: Sequence[float]) -> Measure:
+    """The frames of a labelled image along z ("xy") and along y ("xz"), found block by block.
+
+    voxel_um : (z, y, x) or (y, x), micrometres
+
+    The arrays are labels (integers, 0 is background) and image, of one shape. The answer holds `xy` (y, x) and `xz`
+    (z, x) in the image's dtype, `labels_xy` and `labels_xz` uint64, and `pixel_um` (3,), the size of a pixel of a frame
+    along z, y and x; `compose` draws them.
+    """
+    voxel = tuple(float(v) for v in voxel_um)
+    return Measure(
+        "projections",
+        {"voxel_um": voxel},
+        partial=_describe,
+        merge=merge_projections,
+        finish=partial(finish_projections, voxel_um=voxel),
+        halo=no_halo(len(voxel)),
+        cost=Cost(bytes_per_voxel=1.0, ns_per_voxel=9.0),
+    )
+
+
+def _describe(labels: Array, image: Array, *, at: At, answers: Mapping[str, Answer]) -> Partial:
+    core = at.out
+    return project_block(
+        to_host(image)[core.within(at.reads[-1])],
+        to_host(labels)[core.within(at.reads[0])],
+        core,
+        pixel_step(at.grid.shape),
+    )
+
+
+def pixel_step(shape: Shape) -> tuple[int, int, int]:
+    """Voxels in a pixel along (z, y, x): y and x alike, the fewest that keep a frame within FRAME_VOXELS."""
+    depth, *plane = _three(shape, 1)
+    lateral = -(-max(plane) // FRAME_VOXELS)
+    return -(-depth // FRAME_VOXELS), lateral, lateral
+
+
+def project_block(image: np.ndarray, labels: np.ndarray, box: Box, step: tuple[int, int, int]) -> Partial:
+    """The frames of one box.
+
+    image, labels : of the box's shape, (z, y, x) or (y, x); bool, integer or float, and integer. NaN counts as -inf.
+    step : voxels in a pixel, (z, y, x)
+
+    Returns `xy`, `xz`, `labels_xy`, `labels_xz`, the `box` they cover in pixels, int64 (2, 3), and the `step`.
+    """
+    if image.shape != labels.shape:
+        raise InvalidInput(
+            f"a picture needs an image and labels of one shape, got {image.shape} and {labels.shape}; "
+            "give the image that the labels were made from"
+        )
+    start = _three(box.start, 0)
+    image, labels = image.reshape(_three(image.shape, 1)), labels.reshape(_three(labels.shape, 1))
+    frames = {}
+    for name, axis, kept in (("xy", 0, (1, 2)), ("xz", 1, (0, 2))):
+        value, label = _brightest_along(image, labels, axis)
+        frames[name], frames[f"labels_{name}"] = _reduce(
+            value, label, tuple(start[a] for a in kept), tuple(step[a] for a in kept)
+        )
+    low = [a // s for a, s in zip(start, step, strict=True)]
+    high = [-(-(a + n) // s) for a, n, s in zip(start, image.shape, step, strict=True)]
+    return frames | {"box": np.array([low, high]), "step": np.array(step)}
+
+
+def merge_projections(partials: Sequence[Partial]) -> Partial:
+    """The frames of the box around all `partials`; associative and commutative, and `[]` gives frames of no pixel."""
+    some = [p for p in partials if p["xy"].size]
+    if len(some) < 2:
+        return some[0] if some else _no_projection()
+    low = np.min([p["box"][0] for p in some], axis=0)
+    high = np.max([p["box"][1] for p in some], axis=0)
+    merged: Partial = {"box": np.array([low, high]), "step": some[0]["step"]}
+    for name, kept in (("xy", (1, 2)), ("xz", (0, 2))):
+        value, label = _unreached(tuple(int(high[a] - low[a]) for a in kept), some[0][name].dtype)
+        for p in some:
+            at = tuple(slice(p["box"][0, a] - low[a], p["box"][1, a] - low[a]) for a in kept)
+            _brighten(value[at], label[at], p[name], p[f"labels_{name}"])
+        merged[name], merged[f"labels_{name}"] = value, label
+    return merged
+
+
+def finish_projections(merged: Partial, *, voxel_um: Sequence[float]) -> Partial:
+    """The frames, and the size of their pixels along z, y and x."""
+    frames = {name: merged[name] for name in ("xy", "xz", "labels_xy", "labels_xz")}
+    return frames | {"pixel_um": merged["step"] * np.array(_three(tuple(voxel_um), 1.0))}
+
+
+def _brighten(value: np.ndarray, label: np.ndarray, other: np.ndarray, other_label: np.ndarray) -> None:
+    """The one rule, in place: the larger value with its label; of equal values, the smaller label."""
+    wins = (other > value) | ((other == value) & (other_label < label))
+    np.copyto(value, other, where=wins)
+    np.copyto(label, other_label, where=wins)
+
+
+def _brightest_along(image: np.ndarray, labels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Value and label at the brightest voxel of each ray, the axis gone."""
+    dtype = np.dtype(np.uint8) if image.dtype == bool else image.dtype
+    value, label = _unreached(tuple(n for a, n in enumerate(image.shape) if a != axis), dtype)
+    for plane, ids in zip(np.moveaxis(image, axis, 0), np.moveaxis(labels, axis, 0), strict=True):
+        if dtype.kind == "f":
+            plane = np.where(np.isnan(plane), -np.inf, plane).astype(dtype)
+        _brighten(value, label, plane, ids.astype(np.uint64))
+    return value, label
+
+
+def _reduce(
+    value: np.ndarray, label: np.ndarray, start: tuple[int, ...], step: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of `step` voxels, on the volume's own lattice: a pixel may be cut by the box, and merges later."""
+    if max(step) == 1:
+        return value, label
+    lead = [a % s for a, s in zip(start, step, strict=True)]
+    padded = tuple(-(-(n + c) // s) * s for n, c, s in zip(value.shape, lead, step, strict=True))
+    wide, wide_label = _unreached(padded, value.dtype)
+    inner = tuple(slice(c, c + n) for c, n in zip(lead, value.shape, strict=True))
+    wide[inner], wide_label[inner] = value, label
+    out, out_label = _unreached(tuple(n // s for n, s in zip(padded, step, strict=True)), value.dtype)
+    for i in range(step[0]):
+        for j in range(step[1]):
+            _brighten(out, out_label, wide[i :: step[0], j :: step[1]], wide_label[i :: step[0], j :: step[1]])
+    return out, out_label
+
+
+def _unreached(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
+    lowest = -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+    return np.full(shape, lowest, dtype), np.full(shape, NOWHERE, np.uint64)
+
+
+def _no_projection() -> Partial:
+    value, label = _unreached((0, 0), np.dtype(np.uint8))
+    box = np.zeros((2, 3), np.int64)
+    return {"xy": value, "xz": value, "labels_xy": label, "labels_xz": label, "box": box, "step": box[0] + 1}
+
+
+def _three(plane: Sequence[N], first: N) -> tuple[N, N, N]:
+    padded = [first] * (3 - len(plane))
+    padded.extend(plane)
+    z, y, x = padded
+    return z, y, x
+
+
+# --- drawing -----------------------------------------------------------------------------------------------------
+
+
+def overview(
+    image: np.ndarray,
+    labels: np.ndarray,
+    *,
+    voxel_um: Sequence[float],
+    title: str = "",
+    lines: Sequence[str] = (),
+    values: Mapping[int, float] | None = None,
+    values_title: str = "",
+) -> np.ndarray:
+    """The picture of arrays in memory, (z, y, x) or (y, x); see `compose`."""
+    projection = project_block(image, labels, Box.whole(image.shape), pixel_step(image.shape))
+    frames = finish_projections(projection, voxel_um=voxel_um)
+    return compose(frames, title=title, lines=lines, values=values, values_title=values_title)
+
+
+def compose(
+    frames: Mapping[str, np.ndarray],
+    *,
+    title: str = "",
+    lines: Sequence[str] = (),
+    values: Mapping[int, float] | None = None,
+    values_title: str = "",
+) -> np.ndarray:
+    """(height, width, 3) uint8 RGB: projections with the outlines of labels, a scale bar and a caption.
+
+    frames : the answer of `projections`
+    title, lines : the caption under the panels; long lines are broken
+    values : colour of each label from a gradient instead of its own hue; labels that are missing are grey
+    values_title : what the values are, with their unit
+    """
+    z_um, y_um, x_um = (float(v) for v in frames["pixel_um"])
+    deep = len(frames["xz"]) > 1
+    panels = {"xy": y_um, "xz": z_um} if deep else {"xy": y_um}
+    heights_um = [len(frames[name]) * row_um for name, row_um in panels.items()]
+    width_um = frames["xy"].shape[1] * x_um
+    stacked = heights_um[-1] <= 0.6 * heights_um[0]
+    extent_um = (sum(heights_um), width_um) if stacked else (max(heights_um), len(panels) * width_um)
+    scale = _pixels_per_um(max(extent_um), min(y_um, x_um))
+
+    low, high = _contrast(frames["xy"], frames["labels_xy"])
+    hue = _hues if values is None else partial(_shades, values=values, bounds=_bounds(values))
+    drawn = []
+    for name, height_um in zip(panels, heights_um, strict=True):
+        pixels = max(1, round(width_um * scale)), max(1, round(height_um * scale))
+        drawn.append(_panel(frames[name], frames[f"labels_{name}"], pixels, low, high, hue))
+
+    names = ("xy  brightest along z", "xz  brightest along y") if deep else ("",)
+    body = _arrange(drawn, names, stacked)
+    footer = _footer(body.width, title, lines, max(extent_um), scale, values, values_title)
+    size = max(body.width, footer.width) + 2 * MARGIN, body.height + footer.height + 3 * MARGIN
+    canvas = Image.new("RGB", size, GROUND)
+    canvas.paste(body, (MARGIN, MARGIN))
+    canvas.paste(footer, (MARGIN, body.height + 2 * MARGIN))
+    return np.asarray(canvas)
+
+
+def write_png(path: Path | str, rgb: np.ndarray) -> None:
+    """Write (y, x, 3) uint8 as PNG; the file appears whole or not at all."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        Image.fromarray(rgb).save(unfinished, format="PNG", optimize=True)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def round_length(longest: float) -> float:
+    """The largest of 1, 2 or 5 times a power of ten that is at most `longest`."""
+    decade = 10.0 ** floor(log10(longest))
+    return max(m * decade for m in (1, 2, 5) if m == 1 or m * decade <= longest)
+
+
+def _pixels_per_um(extent_um: float, pixel_um: float) -> float:
+    """The scale of the picture, for panels whose longest side is `extent_um`."""
+    smallest, largest = PICTURE_PIXELS
+    return min(largest / extent_um, max(smallest / extent_um, MAGNIFIED / pixel_um))
+
+
+def _contrast(value: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    """The values drawn black and white."""
+    seen = value[(label != NOWHERE) & np.isfinite(value)]
+    if not seen.size:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(seen, (1.0, 99.9)))
+    return (low, high) if high > low else (low - 1.0, low + 2.0)
+
+
+def _panel(
+    value: np.ndarray, label: np.ndarray, size: tuple[int, int], low: float, high: float, hue: Colouring
+) -> Image.Image:
+    """One frame in grey at `size` (width, height), its labels lightly tinted and outlined."""
+    light = np.clip((value.astype(np.float64) - low) / (high - low), 0.0, 1.0) ** 0.8
+    grey = Image.fromarray(np.where(label == NOWHERE, 0, 225 * light).astype(np.uint8))
+    shrinks = size[0] < grey.width or size[1] < grey.height
+    grey = grey.resize(size, Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC)
+    rgb = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
+
+    rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size[::-1], label.shape, strict=True))
+    ids = np.where(label == NOWHERE, 0, label)[np.ix_(rows, columns)]
+    inside = ids != 0
+    grey_inside, colour = rgb[inside], hue(ids[inside])
+    tinted = grey_inside * (0.6 + 0.4 * colour / 255.0)
+    outlined = 0.15 * grey_inside + 0.85 * colour
+    rgb[inside] = np.where(_outline(ids)[inside][:, None], outlined, tinted).astype(np.uint8)
+    return Image.fromarray(rgb)
+
+
+def _outline(ids: np.ndarray) -> np.ndarray:
+    """The pixels whose neighbour has another label; the frame's own border is no outline."""
+    edge = np.zeros(ids.shape, bool)
+    for here, there in (((slice(1, None),), (slice(-1),)), ((slice(None), slice(1, None)), (slice(None), slice(-1)))):
+        differs = ids[here] != ids[there]
+        edge[here] |= differs
+        edge[there] |= differs
+    return edge
+
+
+def _hues(ids: Labels) -> Floats:
+    """(n, 3) a colour for each label, always the same one, neighbouring numbers far apart: golden-ratio steps."""
+    turn = (ids * np.uint64(0x9E3779B97F4A7C15)) / 2.0**64
+    sector: Floats = (np.array([5.0, 3.0, 1.0]) + 6.0 * turn[:, None]) % 6.0
+    colour: Floats = 255.0 - 191.0 * np.clip(np.minimum(sector, 4.0 - sector), 0.0, 1.0)
+    return colour
+
+
+def _bounds(values: Mapping[int, float]) -> tuple[float, float]:
+    """The values at the ends of the gradient; the outermost 2 % are drawn like their neighbours."""
+    finite = [v for v in values.values() if np.isfinite(v)] or [0.0]
+    low, high = np.percentile(finite, (2.0, 98.0))
+    return float(low), float(high)
+
+
+def _shades(ids: Labels, *, values: Mapping[int, float], bounds: tuple[float, float]) -> Floats:
+    """(n, 3) the gradient's colour for each label's value."""
+    which, back = np.unique(ids, return_inverse=True)
+    of = np.array([values.get(int(i), np.nan) for i in which])
+    low, high = bounds
+    place = (np.clip(of, low, high) - low) / (high - low if high > low else 1.0)
+    colours = _gradient(np.nan_to_num(place))
+    colours[np.isnan(place)] = FAINT
+    return colours[back]
+
+
+def _gradient(place: Floats) -> Floats:
+    """(n, 3) colours along the gradient, 0 to 1."""
+    stops = np.linspace(0.0, 1.0, len(GRADIENT))
+    return np.stack([np.interp(place, stops, channel) for channel in np.array(GRADIENT, float).T], axis=-1)
+
+
+def _arrange(panels: Sequence[Image.Image], names: Sequence[str], stacked: bool) -> Image.Image:
+    """The panels below or beside each other, each under its name."""
+    strip = STRIP if any(names) else 0
+    down, right = (p.height for p in panels), (p.width for p in panels)
+    between = GAP * (len(panels) - 1)
+    size = (max(right), sum(down) + between) if stacked else (sum(right) + between, max(down))
+    body = Image.new("RGB", (size[0], size[1] + strip * (len(panels) if stacked else 1)), GROUND)
+    pen, small, x, y = ImageDraw.Draw(body), ImageFont.load_default(SMALL), 0, 0
+    for panel, name in zip(panels, names, strict=True):
+        pen.text((x, y - 2), name, FAINT, small)
+        body.paste(panel, (x, y + strip))
+        x, y = (x, y + strip + panel.height + GAP) if stacked else (x + panel.width + GAP, y)
+    return body
+
+
+def _footer(
+    width: int,
+    title: str,
+    lines: Sequence[str],
+    extent_um: float,
+    scale: float,
+    values: Mapping[int, float] | None,
+    values_title: str,
+) -> Image.Image:
+    """Caption on the left; scale bar and, for values, their gradient on the right."""
+    bar_um = round_length(0.2 * extent_um)
+    bar = max(1, round(bar_um * scale))
+    width = max(width, 600)
+    room = width - max(bar, LEGEND) - MARGIN
+    rows = [(row, 18, INK) for row in wrap(_lettered(title), room // 10)]
+    rows += [(row, 14, FAINT) for line in lines for row in wrap(_lettered(line), room // 7) or [""]]
+    legend = 28 if values is None else 78
+    footer = Image.new("RGB", (width, max(legend, sum(7 * size // 5 for _, size, _ in rows))), GROUND)
+    pen, small, y = ImageDraw.Draw(footer), ImageFont.load_default(SMALL), 0
+    for row, size, ink in rows:
+        pen.text((0, y), row, ink, ImageFont.load_default(size))
+        y += 7 * size // 5
+    pen.rectangle((width - bar, 3, width - 1, 6), INK)
+    pen.text((width, 10), f"{bar_um:g} um", INK, small, anchor="ra")
+    if values is not None:
+        low, high = _bounds(values)
+        ramp = np.broadcast_to(_gradient(np.linspace(0, 1, LEGEND)).astype(np.uint8), (8, LEGEND, 3))
+        footer.paste(Image.fromarray(np.ascontiguousarray(ramp)), (width - LEGEND, 50))
+        pen.text((width - LEGEND, 33), _lettered(values_title), FAINT, small)
+        pen.text((width - LEGEND, 60), f"{low:.3g}", FAINT, small)
+        pen.text((width, 60), f"{high:.3g}", FAINT, small, anchor="ra")
+    return footer
+
+
+def _lettered(text: str) -> str:
+    """The text in the letters that pillow's own font has."""
+    return text.translate({0xB5: "u", 0x3BC: "u", 0xB2: "2", 0xB3: "3", 0xD7: "x"})

@@ -1,0 +1,92 @@
+"""Tables: from the rows that measures left to Parquet or CSV, in ranges of label, so that no table needs to fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cristae.blocks import answers as stored
+from cristae.blocks.work import Frame, Work, group_of
+from cristae.morphology.columns import finish_rows
+from cristae.store.bundle import Bundle
+from cristae.store.tables import TableWriter
+
+ROWS_AT_ONCE = 200_000
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one measure of an object's table: where they are, and which columns they become."""
+
+    key: str
+    name: str  # of the group in `morphology`
+    columns: tuple[str, ...]  # of the whole table, in its order
+    channel: str | None = None  # ends the intensity columns' names where there are several channels
+
+
+@dataclass(frozen=True)
+class Table:
+    """One object's table over all images and time points of a run; called with a path, it writes itself there."""
+
+    object: str
+    array: str  # the label array it describes
+    groups: tuple[Group, ...]
+
+    def __call__(self, work: Work, path: Path) -> dict[str, Any]:
+        """Write the table at `path` (.parquet or .csv by the final name) and `table.json` beside a Parquet in a folder."""
+        objects = 0
+        with TableWriter(path) as out:
+            for columns in self.blocks(work):
+                out.write(columns)
+                objects += len(columns["label"])
+        return {f"objects.{self.object}": objects}
+
+    def blocks(self, work: Work) -> Iterator[dict[str, np.ndarray]]:
+        """Columns of successive ranges of label, frame by frame; at least one, so that an empty table has its columns."""
+        bundles = {g.key: Bundle(stored.answer_path(work.folder, g.key)) for g in self.groups}
+        for number, frame in enumerate(work.frames):
+            rows = {g.key: bundles[g.key][f"{group_of('frame', frame, number)}|rows"] for g in self.groups}
+            first = rows[self.groups[0].key]["label"]
+            for low, high in ranges(first):
+                yield self.columns(work, frame, {k: _between(r, low, high) for k, r in rows.items()})
+
+    def columns(self, work: Work, frame: Frame, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        image = work.images[frame.image]
+        spec = work.spec(frame.image, self.array)
+        like = next(iter(image.volumes.values()), None)
+        translation = like.translation_um if like is not None else (0.0,) * spec.ndim
+        found: dict[str, np.ndarray] = {}
+        for group in self.groups:
+            found |= finish_rows(
+                group.name,
+                rows[group.key],
+                voxel_um=spec.voxel_um,
+                shape=spec.shape,
+                translation_um=translation,
+                channel=group.channel,
+            )
+        n = len(found["label"])
+        head = {"image": np.full(n, image.name, dtype=object), "t": np.full(n, frame.t, np.int32)}
+        return head | {c: found[c] for c in ("label", *self.groups[0].columns)}
+
+
+def ranges(labels: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of label that hold about ROWS_AT_ONCE rows each and together every label."""
+    if len(labels) == 0:
+        yield 0, 1
+        return
+    start, last = 0, int(labels[-1]) + 1
+    while start < last:
+        at = int(np.searchsorted(labels, start))
+        stop = last if at + ROWS_AT_ONCE >= len(labels) else int(labels[at + ROWS_AT_ONCE]) + 1
+        yield start, stop
+        start = stop
+
+
+def _between(rows: np.ndarray, low: int, high: int) -> np.ndarray:
+    a, b = np.searchsorted(rows["label"], [low, high])
+    return np.asarray(rows[a:b])

@@ -1,0 +1,89 @@
+"""Labelled: a volume as a lazy xarray.DataArray, for notebooks. The block engine does not come this way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cristae.grid import Box
+from cristae.store.facts import SPATIAL
+
+if TYPE_CHECKING:
+    import xarray
+
+    from cristae.store.volume import Volume
+
+
+@dataclass(frozen=True)
+class _Indexed:
+    """A level that is indexed like an array; each index is one `Volume.read` a time point and channel."""
+
+    volume: Volume
+    level: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.volume.levels[self.level].shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.volume.dtype)
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        spans = [range(n)[s] for n, s in zip(self.shape, index, strict=True)]
+        outer = len(spans) - len(self.volume.spatial_axes)
+        box = Box(tuple(s.start for s in spans[outer:]), tuple(s.stop for s in spans[outer:]))
+        out = np.empty(tuple(map(len, spans)), self.dtype)
+        for at in np.ndindex(out.shape[:outer]):
+            numbers = {a: spans[n][at[n]] for n, a in enumerate(self.volume.axes[:outer])}
+            out[at] = self.volume.read(box, level=self.level, **numbers)
+        return out
+
+
+def labelled(volume: Volume, level: int, chunk_bytes: int) -> xarray.DataArray:
+    """`level` of `volume` with coordinates in um and s; small stored chunks are read several at once, up to `chunk_bytes`."""
+    import dask.array
+    import xarray
+
+    source = _Indexed(volume, level)
+    outer = len(volume.axes) - len(volume.spatial_axes)
+    chunk = (1,) * outer + grown(volume.levels[level].chunk, source.shape[outer:], source.dtype.itemsize, chunk_bytes)
+    lazy = dask.array.from_array(source, chunks=chunk, asarray=False, meta=np.empty((0,) * source.ndim, source.dtype))
+    attrs = {"kind": volume.kind, "voxel_um": volume.levels[level].voxel_um, "frame_interval_s": volume.frame_interval_s}
+    return xarray.DataArray(lazy, dims=list(volume.axes), coords=_coordinates(volume, level), name=volume.label or volume.name, attrs=attrs)
+
+
+def grown(chunk: tuple[int, ...], shape: tuple[int, ...], itemsize: int, limit: int) -> tuple[int, ...]:
+    """A whole multiple of `chunk`, of at most `limit` bytes where that is possible, doubled along its shortest axis first."""
+    size = list(chunk)
+    while True:
+        open_axes = [a for a, n in enumerate(shape) if size[a] < n]
+        if not open_axes:
+            break
+        axis = min(open_axes, key=lambda a: size[a])
+        if prod(size) * 2 * itemsize > limit:
+            break
+        size[axis] *= 2
+    return tuple(size)
+
+
+def _coordinates(volume: Volume, level: int) -> dict[str, Any]:
+    facts = volume.levels[level]
+    outer = len(volume.axes) - len(volume.spatial_axes)
+    coordinates: dict[str, Any] = {}
+    for n, axis in enumerate(volume.axes):
+        count = np.arange(facts.shape[n], dtype=float)
+        if axis in SPATIAL:
+            coordinates[axis] = (axis, facts.translation_um[n - outer] + count * facts.voxel_um[n - outer], {"units": "um"})
+        elif axis == "t" and volume.frame_interval_s is not None:
+            coordinates[axis] = (axis, count * volume.frame_interval_s, {"units": "s"})
+        elif axis == "c":
+            coordinates[axis] = (axis, [c.name for c in volume.channels])
+    return coordinates

@@ -1,0 +1,70 @@
+"""Tables on disk: Parquet in row groups or CSV, written as a stream to a temporary name, durable and whole at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cristae.errors import InvalidConfiguration
+from cristae.store.bundle import sync_folder
+
+SUFFIXES = (".parquet", ".csv")
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a table whose format its name does not say."""
+    if path.suffix not in SUFFIXES:
+        raise InvalidConfiguration(f"--out {path}: a table's name ends in .parquet or .csv")
+
+
+class TableWriter:
+    """Successive blocks of columns into one file; a context manager. Every block has the same columns and types."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._sink: Any = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def write(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Append one block: a row group of a Parquet."""
+        import pyarrow
+
+        table = pyarrow.table({n: pyarrow.array(c) if len(c) else _empty(n, c) for n, c in columns.items()})
+        if self._sink is None:
+            self._sink = self._open(table.schema)
+        if table.num_rows:
+            self._sink.write_table(table)
+
+    def _open(self, schema: Any) -> Any:
+        if self.path.suffix == ".csv":
+            from pyarrow.csv import CSVWriter, WriteOptions
+
+            return CSVWriter(self._partial, schema, write_options=WriteOptions(quoting_style="needed"))
+        from pyarrow.parquet import ParquetWriter
+
+        return ParquetWriter(self._partial, schema, compression="zstd")
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if self._sink is not None:
+            self._sink.close()
+        if kind is not None:
+            self._partial.unlink(missing_ok=True)
+            return
+        with open(self._partial, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(self._partial, self.path)
+        sync_folder(self.path.parent)
+
+
+def _empty(name: str, column: np.ndarray) -> Any:
+    import pyarrow
+
+    return pyarrow.array([], pyarrow.string() if column.dtype == object else pyarrow.from_numpy_dtype(column.dtype))
