@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from cristae.blocks.journal import COMMITTED, PENDING, RUNNING, Journal
+from cristae.blocks.protocol import reached
 from cristae.blocks.task import Failure, Order, Report, run_batch
 from cristae.cluster.executor import Done, Executor
 from cristae.errors import Claimed, CristaeError, Damaged, InvalidInput
@@ -152,6 +153,7 @@ class _PassRun:
         key = f"cristae-{crew.epoch}-{self.number}-{self.launched}"
         self.flying[key] = batch
         crew.executor.start(key, (run_batch, order))
+        reached("handed-out")
 
     def take_in(self) -> None:
         """Wait for a result, take what else is ready, and journal all of it together."""
@@ -164,7 +166,9 @@ class _PassRun:
         if not reports and not self.flying and self.again:
             time.sleep(0.02)  # only blocks that wait for their next try are left
         if reports:
+            reached("received")
             self.crew.journal.commit(reports)
+            reached("journalled")
             self.crew.listen(self.progress(max(r.peak for r in reports)))
         for report in reports:
             for failure in report.failed:

@@ -15,6 +15,7 @@ from cristae.blocks import answers as stored
 from cristae.blocks.dispatch import Crew, Totals, run_blocks
 from cristae.blocks.journal import COMMITTED, Journal
 from cristae.blocks.measure import Answer
+from cristae.blocks.protocol import reached
 from cristae.blocks.task import combine
 from cristae.blocks.work import Asked, Pass, Work, groups
 from cristae.errors import SetAside
@@ -38,6 +39,7 @@ def run_passes(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Tot
             continue
         if step.sink is not None:
             make_sink(step)
+            reached("sink-made")
         state = journal.passes[number]
         todo = len(journal.pending(number))
         crew.listen({"event": "pass", "pass": number, "name": step.name, "total": len(state.state), "todo": todo})
@@ -90,7 +92,9 @@ def _answer(work: Work, crew: Crew, number: int) -> None:
             if asked.measure.keeps_parts:
                 out.add("parts|names", np.frombuffer("\n".join(state.files).encode(), np.uint8))
                 out.add("parts|file", state.file_of)
+    reached("answer-written")
     crew.journal.add([{"kind": "answers", "keys": [a.key for a in step.measures]}])
+    reached("answer-journalled")
 
 
 def _finish(work: Work, asked: Asked, group: str, partial: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

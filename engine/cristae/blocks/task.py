@@ -21,6 +21,7 @@ from cristae.array import Array, to_device, to_host
 from cristae.blocks import answers as stored
 from cristae.blocks.evaluate import Answers, apply_chain, needs, widest
 from cristae.blocks.measure import Answer, Partial
+from cristae.blocks.protocol import reached
 from cristae.blocks.stage import At
 from cristae.blocks.work import Asked, Frame, Layout, Pass, Ref, Work, group_of, load_work
 from cristae.errors import CristaeError, Damaged, InvalidInput
@@ -92,6 +93,7 @@ def run_batch(order: Order) -> Report:
             try:
                 found, array, empty = job.compute(current.result())
                 report.calls += 1
+                reached("computed")
                 if behind:
                     _settle(behind.pop(), report, partials, kept)
                 behind.append((block, writer.submit(job.write, block, array), found, empty))
@@ -139,6 +141,7 @@ def _store_partials(
         arrays.update(stored.named((key, group), asked[key].measure.merge(several)))
     name = f"partials/{order.number:02d}/{order.blocks[0]:09d}-{order.epoch}-{order.attempt}.bundle"
     write_bundle(Path(work.folder) / name, arrays)
+    reached("partials-stored")
     return name
 
 
@@ -178,6 +181,7 @@ class _Job:
         boxes = needs(step.chain, shapes, core.grow(halo), core)
         source = self.load(frame, step.source, boxes[0]) if step.source else None
         refs = {ref for asked in step.measures for ref in asked.beside}
+        reached("read")
         return _Read(block, boxes, source, {ref: self.load(frame, ref, core) for ref in refs})
 
     def load(self, frame: Frame, ref: Ref, box: Box) -> np.ndarray:
@@ -232,6 +236,7 @@ class _Job:
         frame, _, grid, index = self.place(block)
         volume = self.volume(frame, self.step.sink)
         puts = volume.write(grid.core(index), array, t=frame.t if "t" in volume.axes else 0, c=frame.c if "c" in volume.axes else 0)
+        reached("written")
         return [[block, self.step.sink, key, size, digest] for key, (size, digest) in puts.items()]
 
 

@@ -21,9 +21,6 @@ from numba import njit
 from cristae.filters.gaussian import reflected
 
 f32 = np.float32
-DIRECT = ("uint8", "uint16", "float32")
-"""Types the rows are read in as they are; others are turned to float32 first."""
-
 
 class Reach(NamedTuple):
     """Along one axis: the source index of every position, and the span of the source that they cover.
@@ -55,13 +52,19 @@ def smooth(array: np.ndarray, window: tuple[slice, ...], weights: Sequence[np.nd
     reaches = [reach(a, b, w.size - 1, n) for (a, b), w, n in zip(spans, sides, source.shape, strict=True)]
     out = np.empty(tuple(b - a for a, b in spans), f32)
     if out.size:
-        smooth_planes(source.reshape(-1), source.shape[1], source.shape[2], *reaches, *sides, out)
+        smooth_planes(source.reshape(-1), source.shape[1:], tuple(reaches), tuple(sides), out)
     return out.reshape(out.shape[3 - array.ndim :])
 
 
 def in_space(array: np.ndarray, window: tuple[slice, ...]) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """The array as contiguous (z, y, x) of a type in DIRECT, and the window as (start, stop) on three axes."""
-    if array.dtype not in DIRECT:
+    """The array as contiguous (z, y, x), and the window as (start, stop) on three axes.
+
+    Rows are read in the array's own type, so there is no copy of the block; only what the compiler does not know
+    (float16, foreign byte order) is turned to float32 first.
+    """
+    if array.dtype.kind == "b":
+        array = array.view(np.uint8)
+    if not array.dtype.isnative or array.dtype.kind not in "iuf" or array.dtype == np.float16:
         array = array.astype(f32)
     missing = 3 - array.ndim
     spans = [(0, 1)] * missing + [(int(s.start), int(s.stop)) for s in window]
@@ -123,12 +126,13 @@ def fill_ends(row, across):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def smooth_planes(source, ny, nx, deep, down, across, wz, wy, wx, out):  # type: ignore[no-untyped-def]
+def smooth_planes(source, extent, reaches, weights, out):  # type: ignore[no-untyped-def]
     """All of `out`: along z into a plane, along y into a row, along x into the result.
 
-    source : flat (z, ny, nx). deep, down, across : Reach along z, y, x. wz, wy, wx : weights.
+    source : flat (z, ny, nx). extent : (ny, nx). reaches, weights : three of each, for z, y, x.
     out : (z, y, x) float32, written.
     """
+    (ny, nx), (deep, down, across), (wz, wy, wx) = extent, reaches, weights
     rows, width, wide = down.last - down.first, across.last - across.first, across.taps.size
     plane = np.empty(rows * width, np.float32)
     row = np.empty(wide, np.float32)

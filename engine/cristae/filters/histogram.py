@@ -26,6 +26,8 @@ DENSE = 2**20
 """Integer values of a block that lie within so wide a range are counted by index; wider ones are sorted."""
 CHUNK = 2**18
 """Voxels counted at once: their indices need eight bytes each."""
+COUNT_COST = Cost(32.0, 3.0)
+"""Bytes are those of sorting a wide range (which takes 200 ns a voxel); a range within DENSE needs 12 MB in all."""
 
 
 def extrema(*, ndim: int, scope: Scope = "frame") -> Measure:
@@ -59,16 +61,16 @@ def histogram(bins: int = BINS, *, ndim: int, dtype: str = "float32", scope: Sco
     if not isinstance(bins, int) or isinstance(bins, bool) or bins < 2:
         raise InvalidConfiguration(f"histogram: bins is {bins!r}, but must be a whole number, 2 or more")
     if np.dtype(dtype).kind in "biu":
-        return Measure("histogram", {}, _count, _join, _same, no_halo(ndim), scope, Cost(16.0, 3.0))
+        return Measure("histogram", {}, _count, _join, _same, no_halo(ndim), scope, COUNT_COST)
     return Measure(
         "histogram",
         {"bins": bins},
         partial(_bin, bins=bins),
         partial(_add, bins=bins),
-        partial(_centre, dtype=dtype),
+        partial(centred, dtype=dtype),
         no_halo(ndim),
         scope,
-        Cost(0.0, 12.0),
+        Cost(1.0, 6.0),
         asks={"extrema": extrema(ndim=ndim, scope=scope)},
     )
 
@@ -144,7 +146,8 @@ def _add(partials: Sequence[Partial], *, bins: int) -> Partial:
     return {"counts": sum((p["counts"] for p in partials), np.zeros(bins, np.int64))}
 
 
-def _centre(partial: Partial, answers: Mapping[str, Answer], *, dtype: str) -> Partial:
+def centred(partial: Partial, answers: Mapping[str, Answer], *, dtype: str) -> Partial:
+    """The answer of a float histogram: the centres of its bins, and their counts."""
     edges = _edges(answers["extrema"], partial["counts"].size, np.dtype(dtype))
     if edges.size == 1:
         return {"values": edges, "counts": partial["counts"][:1]}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import isfinite, sqrt
+from math import inf, sqrt
 from numbers import Real
 from typing import Any
 
@@ -88,7 +88,7 @@ def ridge(
         partial(_ridge, sigmas=sigmas, gamma=None if gamma == "global" else float(gamma), alpha=alpha, beta=beta),
         halo,
         output=_likeness,
-        cost=_cost(sigmas, 10.0),
+        cost=_cost(sigmas, 9.0),
         asks=asks,
     )
 
@@ -142,7 +142,7 @@ def _ridge_norm(radii: tuple[float, ...], sigmas: tuple[tuple[float, ...], ...],
         _largest,
         _half,
         halo,
-        cost=_cost(sigmas, 1.0),
+        cost=_cost(sigmas, 3.0),
     )
 
 
@@ -175,7 +175,10 @@ def _likeness(spec: Spec) -> Spec:
 
 
 def _cost(sigmas: Sequence[Sequence[float]], pointwise_ns: float) -> Cost:
-    return Cost(4.0, sum(pointwise_ns + 0.5 * sum(TRUNCATE * s for s in scale) for scale in sigmas))
+    # Measured with the compiled kernel: 18 to 27 ns a voxel and scale at radii of 7 to 14 voxels, a third of that in
+    # the plane; three planes of float32 are held, whatever the number of scales.
+    share, tap_ns = (1.0, 0.43) if len(sigmas[0]) == 3 else (0.33, 0.28)
+    return Cost(1.0, sum(share * pointwise_ns + tap_ns * TRUNCATE * sum(scale) for scale in sigmas))
 
 
 def _radii(radius_um: Radii) -> tuple[float, ...]:
@@ -188,16 +191,14 @@ def _radii(radius_um: Radii) -> tuple[float, ...]:
         if not isinstance(scales, int) or isinstance(scales, bool) or scales < 1:
             raise InvalidConfiguration(f"ridge: radius_um has {scales!r} scales, but needs a whole number, 1 or more")
         if not (_positive(low) and _positive(high)) or low > high:
-            raise InvalidConfiguration(
-                f"ridge: radius_um goes from {low!r} to {high!r} um, but needs 0 < min <= max"
-            )
+            raise InvalidConfiguration(f"ridge: radius_um goes from {low!r} to {high!r} um, but needs 0 < min <= max")
         if scales == 1 and low < high:
             raise InvalidConfiguration(
                 f"ridge: radius_um from {low} to {high} um needs 2 scales or more; for one radius give a number"
             )
         return tuple(sorted({float(r) for r in np.linspace(low, high, scales)}))
-    radii = radius_um if isinstance(radius_um, (list, tuple, np.ndarray)) else [radius_um]
-    if len(radii) == 0:
+    radii: list[Any] = list(radius_um) if isinstance(radius_um, (list, tuple, np.ndarray)) else [radius_um]
+    if not radii:
         raise InvalidConfiguration("ridge: radius_um is empty; give at least one radius in um")
     for radius in radii:
         if not _positive(radius):
@@ -205,5 +206,5 @@ def _radii(radius_um: Radii) -> tuple[float, ...]:
     return tuple(sorted({float(r) for r in radii}))
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value) and value > 0
+def _positive(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and 0 < float(value) < inf

@@ -54,11 +54,9 @@ def _scan(
 ) -> None:
     in_plane = [np.zeros((3, 1), f32)] * (3 - len(scale))
     weights = in_plane + [np.asarray(w, f32) for w in scale]
-    deep, down, across = (
-        reach(a, b, w.shape[1] - 1, n) for (a, b), w, n in zip(spans, weights, source.shape, strict=True)
-    )
+    reaches = [reach(a, b, w.shape[1] - 1, n) for (a, b), w, n in zip(spans, weights, source.shape, strict=True)]
     scan = scan_2d if in_plane else scan_3d
-    scan(source.reshape(-1), *source.shape[1:], deep, down, across, *weights, facts, out)
+    scan(source.reshape(-1), source.shape[1:], tuple(reaches), tuple(weights), facts, out)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -116,12 +114,13 @@ def bend_row(out, source, offsets, weights):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def scan_3d(source, ny, nx, deep, down, across, wz, wy, wx, facts, out):  # type: ignore[no-untyped-def]
+def scan_3d(source, extent, reaches, weights, facts, out):  # type: ignore[no-untyped-def]
     """One scale: out = max(out, response), or without `facts` out[0, 0] = max(out[0, 0], squared norm) over z and y.
 
-    source : flat (z, ny, nx). deep, down, across : Reach along z, y, x. wz, wy, wx : (3, radius + 1) float32.
+    source : flat (z, ny, nx). extent : (ny, nx). reaches : Reach along z, y, x. weights : (3, radius + 1) float32 each.
     facts : -1 / gamma, 1 / 2 alpha^2, 1 / 2 beta^2, float32; or empty.
     """
+    (ny, nx), (deep, down, across), (wz, wy, wx) = extent, reaches, weights
     rows, width, wide = down.last - down.first, across.last - across.first, across.taps.size
     depth, height = deep.taps.size - 2 * (wz.shape[1] - 1), down.taps.size - 2 * (wy.shape[1] - 1)
     n = out.shape[2]
@@ -164,8 +163,9 @@ def scan_3d(source, ny, nx, deep, down, across, wz, wy, wx, facts, out):  # type
 
 
 @njit(nogil=True, cache=True)
-def scan_2d(source, ny, nx, deep, down, across, wz, wy, wx, facts, out):  # type: ignore[no-untyped-def]
-    """`scan_3d` in the plane: `deep` and `wz` are not looked at, and there are three components."""
+def scan_2d(source, extent, reaches, weights, facts, out):  # type: ignore[no-untyped-def]
+    """`scan_3d` in the plane: nothing is looked at along z, and there are three components."""
+    nx, (_, down, across), (_, wy, wx) = extent[1], reaches, weights
     width, wide, n = across.last - across.first, across.taps.size, out.shape[2]
     height = down.taps.size - 2 * (wy.shape[1] - 1)
     along = np.empty((3, wide), np.float32)
@@ -226,7 +226,8 @@ def tube_row_3d(best, curves, facts):  # type: ignore[no-untyped-def]
         s = angle * angle
         cosine = f32(1) + s * (C2 + s * (C4 + s * (C6 + s * (C8 + s * C10))))
         sine = ROOT3 * angle * (f32(1) + s * (S3 + s * (S5 + s * (S7 + s * S9))))
-        low, mid, high = mean - spread * (cosine + sine), mean - spread * (cosine - sine), mean + spread * (cosine + cosine)
+        low, mid = mean - spread * (cosine + sine), mean - spread * (cosine - sine)
+        high = mean + spread * (cosine + cosine)
         tube = (mid > f32(0)) & (low >= -mid)
         m, h = (mid if mid > TINY else f32(1)), (high if high > TINY else f32(1))
         ratio = m / h

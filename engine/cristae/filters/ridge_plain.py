@@ -44,7 +44,7 @@ def response(
         return best
     for scale in scales:
         curves = [c / -gamma for c in hessian(array, window, scale)]
-        likeness = tube_3d(*curves, alpha, beta) if len(window) == 3 else tube_2d(*curves, beta)
+        likeness = tube_3d(curves, alpha, beta) if len(window) == 3 else tube_2d(curves, beta)
         best = xp.maximum(best, likeness)
     return best
 
@@ -99,16 +99,14 @@ def squared_norm(curves: Sequence[Array]) -> Array:
     return yy * yy + xx * xx + 2 * (yx * yx)
 
 
-def tube_3d(
-    zz: Array, zy: Array, zx: Array, yy: Array, yx: Array, xx: Array, alpha: float, beta: float
-) -> Array:
+def tube_3d(curves: Sequence[Array], alpha: float, beta: float) -> Array:
     """Frangi's likeness to a tube, from the negated Hessian in units of gamma: a bright tube curves upwards here.
 
     A. F. Frangi et al., MICCAI 1998, LNCS 1496, 130, doi:10.1007/BFb0056195, equation 13. With eigenvalues sorted by
     magnitude the two largest must be positive; in ascending order that is mid > 0 and low >= -mid.
     """
-    xp = namespace(zz)
-    low, mid, high = eigenvalues(zz, zy, zx, yy, yx, xx)
+    xp = namespace(curves[0])
+    low, mid, high = eigenvalues(*curves)
     tube = (mid > 0) & (low >= -mid)
     mid, high = xp.where(tube, mid, 1), xp.where(tube, high, 1)
     plate = 1 - xp.exp((mid / high) ** 2 * (-0.5 / alpha**2))
@@ -117,8 +115,9 @@ def tube_3d(
     return xp.where(tube, plate * blob * structure, 0)
 
 
-def tube_2d(yy: Array, yx: Array, xx: Array, beta: float) -> Array:
+def tube_2d(curves: Sequence[Array], beta: float) -> Array:
     """The same in the plane (equation 15): blobs are told from lines by |low| / |high|, and there are no plates."""
+    yy, yx, xx = curves
     xp = namespace(yy)
     mean, spread = (yy + xx) / 2, xp.sqrt(((yy - xx) / 2) ** 2 + yx * yx)
     low, high = mean - spread, mean + spread

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from math import floor, isfinite
 from numbers import Real
+from typing import cast
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from cristae.array import Array, namespace
 from cristae.blocks.measure import Answer, Measure, Partial, Scope
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.errors import InvalidConfiguration
-from cristae.filters.histogram import histogram
+from cristae.filters.histogram import centred, histogram
 from cristae.grid import no_halo
 
 METHODS = ("otsu",)
@@ -57,7 +58,7 @@ def threshold(
         raise InvalidConfiguration(f"threshold: method {method!r} is not known; the only one is otsu")
     if over not in SCOPES:
         raise InvalidConfiguration(f"threshold: over {over!r} is not one of {', '.join(SCOPES)}")
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value)):
+    if value is not None and not _number(value):
         raise InvalidConfiguration(f"threshold: value is {value!r}, but must be a number")
     params = {"value": value} if method is None else {"method": method, "over": over}
     return Stage(
@@ -77,32 +78,32 @@ def otsu(*, ndim: int, dtype: str, scope: Scope = "frame") -> Measure:
     N. Otsu, IEEE Trans. Syst. Man Cybern. 9, 62 (1979), doi:10.1109/TSMC.1979.4310076.
     """
     counted = histogram(ndim=ndim, dtype=dtype, scope=scope)
-    finish = partial(_finish, counted.finish) if counted.asks else _of_counts
+    finish = partial(_of_bins, dtype=dtype) if counted.asks else _of_counts
     return replace(counted, name="otsu", finish=finish)
 
 
-def otsu_value(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The value after which to cut a histogram so that the variance between the two classes is largest, 0-d.
+def otsu_value(counts: np.ndarray, values: np.ndarray) -> np.generic:
+    """The value after which to cut a histogram so that the variance between the two classes is largest.
 
     counts : (n,) integers; values : (n,) ascending. Values that do not occur may be left out: between two values that
     do, every cut is the same, and the first of equals is taken. Counts are added as float32, as scikit-image does.
     """
     if values.size == 1:
-        return values[0]
+        return cast(np.generic, values[0])
     weight = counts.astype(np.float32)
     below, above = np.cumsum(weight), np.cumsum(weight[::-1])[::-1]
     mean_below = np.cumsum(weight * values) / below
     mean_above = (np.cumsum((weight * values)[::-1]) / above[::-1])[::-1]
     between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
-    return values[np.argmax(between)]
+    return cast(np.generic, values[np.argmax(between)])
 
 
-def _finish(finish: object, merged: Partial, answers: Mapping[str, Answer]) -> Partial:
-    return _of_counts(finish(merged, answers))  # type: ignore[operator]
+def _of_bins(merged: Partial, answers: Mapping[str, Answer], *, dtype: str) -> Partial:
+    return _of_counts(centred(merged, answers, dtype=dtype))
 
 
 def _of_counts(answer: Partial) -> Partial:
-    return {"value": np.asarray(otsu_value(answer["counts"], answer["values"]))}
+    return {"value": np.array(otsu_value(answer["counts"], answer["values"]))}
 
 
 def _above(array: Array, *, at: At, answers: Mapping[str, Answer], value: float | None) -> Array:
@@ -128,3 +129,7 @@ def above(array: Array, value: float) -> Array:
 
 def _mask(spec: Spec) -> Spec:
     return Spec(spec.shape, "bool", spec.voxel_um, (0, 1))
+
+
+def _number(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)

@@ -10,6 +10,7 @@ A measure's rows are finished by `columns.finish_rows`; `table` does all of it f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -56,11 +57,14 @@ def table(
     channels = dict(images) if isinstance(images, Mapping) else {str(i): image for i, image in enumerate(images)}
     if labels.ndim not in (2, 3) or labels.ndim != len(voxel_um):
         raise InvalidInput(
-            f"labels of shape {labels.shape} with voxel size {tuple(voxel_um)} are no volume; give (z, y, x) or (y, x), and a size an axis"
+            f"labels of shape {labels.shape} with voxel size {tuple(voxel_um)} are no volume; "
+            "give (z, y, x) or (y, x), and one size for each axis"
         )
     for name, image in channels.items():
         if image.shape != labels.shape:
-            raise InvalidInput(f"channel {name!r} is {image.shape} but its labels are {labels.shape}; crop or resample one")
+            raise InvalidInput(
+                f"channel {name!r} is {image.shape} but its labels are {labels.shape}; crop or resample one"
+            )
     if columns is None:
         columns = ("shape", "intensity") if channels else ("shape",)
     wanted = expand(columns, ndim=labels.ndim, channels=tuple(channels))
@@ -71,15 +75,15 @@ def table(
     def rows(measure: Measure, *arrays: np.ndarray) -> np.ndarray:
         return ask(measure, *arrays).arrays["rows"]
 
-    size = {"voxel_um": voxel_um, "shape": labels.shape, "translation_um": translation_um}
+    finish = partial(finish_rows, voxel_um=voxel_um, shape=labels.shape, translation_um=translation_um)
     first = "shape" if "shape" in groups else "index"
-    found = finish_rows(first, rows(MEASURES[first](voxel_um=voxel_um), labels), **size)
+    found = finish(first, rows(MEASURES[first](voxel_um=voxel_um), labels))
     if groups & {"surface", "topology"}:
         both = windows(voxel_um=voxel_um, surface="surface" in groups, topology="topology" in groups)
-        found |= finish_rows("surface", rows(both, labels), **size)
+        found |= finish("surface", rows(both, labels))
     if "intensity" in groups:
         for name, image in channels.items():
             measure = intensity(voxel_um=voxel_um, dtype=image.dtype.name, channel=name)
             suffix = name if len(channels) > 1 else None
-            found |= finish_rows("intensity", rows(measure, labels, image), **size, channel=suffix)
+            found |= finish("intensity", rows(measure, labels, image), channel=suffix)
     return {name: found[name] for name in ("label", *wanted)}

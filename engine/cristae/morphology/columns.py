@@ -124,7 +124,9 @@ def expand(names: Iterable[str], *, ndim: int = 3, channels: Sequence[str] = ())
 
 def _unknown(name: str, known: Sequence[str]) -> InvalidConfiguration:
     near = get_close_matches(name, known, 1, cutoff=0.0)
-    return InvalidConfiguration(f"there is no column or group {name!r}; the nearest is {near[0]!r}, all are: {', '.join(known)}")
+    return InvalidConfiguration(
+        f"there is no column or group {name!r}; the nearest is {near[0]!r}, all are: {', '.join(known)}"
+    )
 
 
 def finish_rows(

@@ -44,7 +44,9 @@ def intensity(*, voxel_um: Sequence[float], dtype: str, channel: str = "") -> Me
     """
     kind = np.dtype(dtype)
     if kind.kind not in "buif":
-        raise InvalidInput(f"channel {channel!r} holds {dtype}, whose intensity has no order; convert it to real numbers")
+        raise InvalidInput(
+            f"channel {channel!r} holds {dtype}, whose intensity has no order; convert it to real numbers"
+        )
     exact = "<i8" if kind.kind in "bui" and kind.itemsize <= 4 else "<f8"
     rows = row_type(
         ("voxels", "<i8"), ("sum", exact), ("least", exact), ("largest", exact),
@@ -93,8 +95,8 @@ def _refuse_non_finite(labels: Region, image: Region, core: Box, channel: str) -
         voxel = tuple(int(i) + s for i, s in zip(found[0][-len(core.start) :], core.start, strict=True))
         raise InvalidInput(
             f"channel {channel!r} holds NaN or infinity at {len(found)} voxels of objects between {core.start} and "
-            f"{core.stop}, first at voxel {voxel} of object {labels.core[z, y, x]}; replace them, or take them out of the "
-            "labels"
+            f"{core.stop}, first at voxel {voxel} of object {labels.core[z, y, x]}; replace them, or "
+            "take them out of the labels"
         )
 
 

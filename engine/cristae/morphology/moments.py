@@ -21,7 +21,17 @@ from cristae.array import Array
 from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost
 from cristae.grid import Shape, no_halo
-from cristae.morphology.rows import label_region, merge_rows, new_rows, origins, row_type, segments, slots_by_label, spread, total
+from cristae.morphology.rows import (
+    label_region,
+    merge_rows,
+    new_rows,
+    origins,
+    row_type,
+    segments,
+    slots_by_label,
+    spread,
+    total,
+)
 
 INDEX = row_type(("voxels", "<i8"), ("low", "<i4", (3,)), ("high", "<i4", (3,)))
 SHAPE = row_type(

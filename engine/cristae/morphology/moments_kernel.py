@@ -21,7 +21,7 @@ _HALF, _WORD, _ODD, _SHIFT = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(0x9
 
 
 @njit(nogil=True, cache=True)
-def place(keys: np.ndarray, slots: np.ndarray, label: np.uint64) -> int:
+def place(keys: np.ndarray, slots: np.ndarray, label: np.uint64) -> np.int64:
     """Where `label` stands in the table, or the free place where it would."""
     # Two factors of 32 bits: the product cannot overflow, so that it needs no compiler to be right.
     mixed = (((label ^ (label >> _HALF)) & _WORD) * _ODD) >> _SHIFT
@@ -34,9 +34,7 @@ def place(keys: np.ndarray, slots: np.ndarray, label: np.uint64) -> int:
 
 
 @njit(nogil=True, cache=True)
-def enter(
-    keys: np.ndarray, slots: np.ndarray, found: int, label: np.uint64
-) -> tuple[np.ndarray, np.ndarray]:
+def enter(keys: np.ndarray, slots: np.ndarray, found: int, label: np.uint64) -> tuple[np.ndarray, np.ndarray]:
     """The table with a new label in slot `found`, twice as long where it was half full."""
     if 2 * (found + 1) > keys.size:
         old_keys, old_slots = keys, slots

@@ -102,7 +102,9 @@ def label_region(labels: Array, at: At) -> Region:
     found = region(labels, at.reads[0], at.out)
     kind = found.array.dtype.kind
     if kind not in "ui":
-        raise InvalidInput(f"labels are whole numbers, but this array is {found.array.dtype}; convert it, or label the mask")
+        raise InvalidInput(
+            f"labels are whole numbers, but this array is {found.array.dtype}; convert it, or label the mask"
+        )
     if kind == "i":
         if found.core.size and (least := found.core.min()) < 0:
             raise InvalidInput(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
+from importlib import import_module
 from math import atan2, frexp, hypot, pi
 from typing import Any
 
@@ -121,11 +122,10 @@ def _shown(configuration: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _meshes() -> tuple[np.ndarray, ...]:
     """(triangles, 3, 3) corners, in voxels, of the surface inside a window of each configuration but none and all."""
-    from skimage.measure import marching_cubes
-
+    measure: Any = import_module("skimage.measure")
     found = []
     for configuration in range(1, 255):
-        vertices, faces, _, _ = marching_cubes(_shown(configuration).astype(np.float32), 0.5)
+        vertices, faces, _, _ = measure.marching_cubes(_shown(configuration).astype(np.float32), 0.5)
         found.append(vertices[faces].astype(np.float64))
     return tuple(found)
 

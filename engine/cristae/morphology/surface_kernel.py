@@ -71,9 +71,7 @@ def windows(
                             shown |= 1 << j
                     done |= shown
                     owner_z, owner_y, owner_x = z + (i >> 2), y + ((i >> 1) & 1), x + (i & 1)
-                    if not (
-                        lo[0] <= owner_z < end_z and lo[1] <= owner_y < end_y and lo[2] <= owner_x < end_x
-                    ):
+                    if not (lo[0] <= owner_z < end_z and lo[1] <= owner_y < end_y and lo[2] <= owner_x < end_x):
                         continue
                     label = np.uint64(v)
                     if label != last:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
-from reprlib import repr as short
+from reprlib import Repr
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -73,9 +73,11 @@ def nearest(word: str, right: Iterable[str], all_of: str = "it is one of") -> st
     return f"{all_of} {', '.join(words)}" if words else "there is none to name"
 
 
-def parse(text: str) -> Any:
-    """One YAML 1.2 document, with ruamel's own types."""
-    return YAML(typ="rt", pure=True).load(text)
+def shown(value: Any) -> str:
+    """A value in a sentence, cut short where it is long."""
+    said = Repr()
+    said.maxlevel, said.maxstring, said.maxother = 2, 60, 60
+    return " ".join(said.repr(value).split())
 
 
 def read(source: str | Path) -> Document:
@@ -83,15 +85,35 @@ def read(source: str | Path) -> Document:
 
     Raises
     ------
-    InvalidConfiguration : if it cannot be read, is no YAML, or has a step that is no step.
+    InvalidConfiguration : if it cannot be read, is no YAML mapping, or has a step that is no step.
     """
     if isinstance(source, str) and "\n" in source:
         text, path = source, None
     else:
         text, path = _text(Path(source)), str(source)
+    document = _parsed(text, path)
+    if not isinstance(document.data, dict):
+        said = "is empty" if document.data is None else f"holds {shown(document.data)}"
+        raise InvalidConfiguration(
+            f"{path or 'the pipeline'} {said}; a pipeline is a mapping with steps, or with objects"
+        )
+    return spelled_out(document)
+
+
+def value_of(text: str) -> Any:
+    """One value, read as YAML, as plain data.
+
+    Raises
+    ------
+    InvalidConfiguration : if it is no YAML, or nothing that a pipeline may hold.
+    """
+    return _parsed(text, None).data
+
+
+def _parsed(text: str, path: str | None) -> Document:
     name = path or "the pipeline"
     try:
-        loaded = parse(text)
+        loaded = YAML(typ="rt", pure=True).load(text)
     except DuplicateKeyError as error:
         key = re.search(r'duplicate key "(.*?)"', str(error.problem))
         twice = f"the key {key[1]}" if key else "a key"
@@ -103,7 +125,7 @@ def read(source: str | Path) -> Document:
         said = " ".join(str(error).split())
         raise InvalidConfiguration(f"{name}: this is not YAML, {said}") from None
     places: dict[Route, int | str] = {}
-    return spelled_out(Document(_plain(loaded, (), places, path), places, path))
+    return Document(_plain(loaded, (), places, path), places, path)
 
 
 def _text(path: Path) -> str:
@@ -140,7 +162,7 @@ def _plain(node: Any, route: Route, places: dict[Route, int | str], path: str | 
             if key in lines:  # a merged key (<<) has no line of its own
                 places[inside] = lines[key][0] + 1
             if isinstance(node, dict) and not isinstance(key, str):
-                raise here.wrong(inside, f"keys are words, but {short(key)} is none; put it in quotes")
+                raise here.wrong(inside, f"keys are words, but {shown(key)} is none; put it in quotes")
             found[inside[-1]] = _plain(value, inside, places, path)
         return found if isinstance(node, dict) else list(found.values())
     if node is None or isinstance(node, str):
@@ -185,10 +207,12 @@ def _step(document: Document, route: Route, written: Any) -> tuple[str, dict[str
     if isinstance(written, str):
         return written, {}
     if not isinstance(written, dict):
-        raise document.wrong(route, f"a step is a name, or a name and its parameters, not {short(written)}")
+        raise document.wrong(route, f"a step is a name, or a name and its parameters, not {shown(written)}")
     names = [key for key in written if key not in WORDS]
     if len(names) != 1:
-        said = f"{' and '.join(names)} stand in one step; begin the second with a dash" if names else "a step has no name"
+        said = (
+            f"{' and '.join(names)} stand in one step; begin the second with a dash" if names else "a step has no name"
+        )
         raise document.wrong(route, said)
     name = names[0]
     params = written[name]
@@ -197,7 +221,7 @@ def _step(document: Document, route: Route, written: Any) -> tuple[str, dict[str
     if not isinstance(params, dict | None):
         raise document.wrong(
             (*route, name),
-            f"{name} takes its parameters by name, as in {name}: {{parameter: value}}, not {short(params)}",
+            f"{name} takes its parameters by name, as in {name}: {{parameter: value}}, not {shown(params)}",
         )
     beside = {word: written[word] for word in WORDS if word in written}
     for word in beside:

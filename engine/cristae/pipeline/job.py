@@ -16,6 +16,7 @@ from typing import Any
 
 from cristae.blocks.dispatch import Crew, Listener
 from cristae.blocks.journal import Journal
+from cristae.blocks.protocol import reached
 from cristae.blocks.run import run_passes
 from cristae.blocks.work import Frame, Image, Pass, Target, Work
 from cristae.cluster.executor import open_cluster
@@ -134,10 +135,12 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     """
     start = time.monotonic()
     with Claim(job.state) as claim:
+        reached("claimed")
         generation, new = _generation(job, settings)
         if not new and (generation.folder / "complete.json").exists() and _present(job):
             return Outcome("nothing to do", tuple(job.finals))
         block = tuple(generation.frozen["block"])
+        reached("begun")
         work, path, digest = _facts(job, generation, block, settings)
         blocks = [len(work.layout(p)) for p in work.passes]
         journal = Journal.load(generation.folder, blocks)
@@ -152,8 +155,10 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         facts |= {"calls": totals.calls, "retries": totals.retries, "seconds": round(time.monotonic() - start, 2)}
         facts |= {"versions": gen.versions(), "key": generation.key, "frozen": generation.frozen}
         _drop_scratch(work, journal, generation.folder)
+        reached("scratch-dropped")
         journal.add([{"kind": "complete"}])
         write_bytes(generation.folder / "complete.json", json.dumps(facts, indent=1, default=str).encode())
+        reached("completed")
         events({"event": "complete", **{k: facts[k] for k in ("calls", "retries", "seconds")}})
     return Outcome("done", tuple(job.finals), facts)
 
@@ -263,16 +268,20 @@ def _publish(job: Job, work: Work, generation: gen.Generation) -> dict[str, Any]
     for n, table in enumerate(job.tables, len(job.arrays)):
         if not _published_file(generation):
             facts |= table.writer(work, staged_place(generation, n, table))
+            reached("tables-written")
     if job.after is not None:
         job.after(work, generation.folder)
     if not _published_file(generation):
         _move_aside(job, generation)
         write_bytes(generation.folder / "published.json", b"{}")
+        reached("published-marked")
     for n, output in enumerate([*job.arrays, *job.tables]):
         _into_place(staged_place(generation, n, output), output.final)
+        reached("in-place")
     for array in job.arrays:
         if array.store is not None:
             register_label(str(array.store), array.final.name)
+            reached("listed")
     return facts
 
 

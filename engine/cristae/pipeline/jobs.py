@@ -13,9 +13,9 @@ from cristae.blocks.stage import Spec
 from cristae.blocks.work import Asked, Frame, Image, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask, staged
-from cristae.pipeline.file import Object, PipelineFile, Step
+from cristae.pipeline.file import Object, PipelineFile, Step, load
 from cristae.pipeline.job import ArrayOutput, Job, TableOutput
-from cristae.pipeline.operations import build, stages
+from cristae.pipeline.operations import build, known, stages
 from cristae.pipeline.tables import Group, Table
 from cristae.store.tables import check_suffix
 from cristae.store.volume import Volume, open_volume
@@ -202,8 +202,15 @@ def table_measures(
     return tuple(asked), tuple(groups)
 
 
+def load_pipeline(path: str, changes: Sequence[str]) -> PipelineFile:
+    """A pipeline file with the values of `--set` in place."""
+    return load(Path(path), known(), changes)
+
+
 def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, inputs: Inputs) -> Job:
     """`cristae run PIPELINE INPUT...`: every object's steps over every image."""
+    if not paths:
+        raise InvalidConfiguration(f"{pipeline.path} names no input; give one on the command line, or write input: FILE in it")
     volumes = [inputs.open(p) for p in paths]
     _unlike(volumes)
     images = tuple(Image(name, {"input": v}) for name, v in zip(_names(volumes), volumes, strict=True))
@@ -303,7 +310,7 @@ def object_passes(item: Object, volume: Volume, inputs: Inputs) -> ObjectPasses:
     leaf: Node | None = None
     table: Step | None = None
     for step in item.steps:
-        parent = named[step.source] if step.source else node
+        parent = (None if step.source == "input" else named[step.source]) if step.source else node
         if step.name == "measure":
             if parent is None or parent.name != "label":
                 raise InvalidConfiguration(f"object {item.name}: measure works on labels; put it after label")

@@ -5,23 +5,32 @@
     mito.ridge.gamma=1            the same in one object
     smooth.sigma_um=2             the step that is called so by its `as:`
 
-The value is read as YAML. A parameter that the step has but the file does not is added; whether the step has it is
-the validation's to say.
+The value is read as YAML. A parameter that the file does not set is added; whether the step has it is the
+validation's to say. A key inside a parameter is added too, unless it looks like a slip of one that stands there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from ruamel.yaml.error import YAMLError
-
 from cristae.errors import InvalidConfiguration, UsageError
-from cristae.pipeline.document import Document, Route, nearest, plain_value, step_lists
+from cristae.pipeline.document import Document, Route, nearest, shown, step_lists, value_of
 
 OF_AN_OBJECT = ("channel", "within")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A step as a setting may name it: by its own name or its `as`, in one object ("" if that has no name)."""
+
+    owner: str
+    name: str
+    label: str
+    route: Route  # of its parameters
 
 
 def apply_settings(document: Document, settings: Sequence[str]) -> Document:
@@ -32,130 +41,114 @@ def apply_settings(document: Document, settings: Sequence[str]) -> Document:
     UsageError : if a setting is not PATH=VALUE, or its path leads nowhere.
     """
     for setting in settings:
-        document = _set(document, setting)
+        document = _applied(document, setting)
     return document
 
 
-def _set(document: Document, setting: str) -> Document:
+def _applied(document: Document, setting: str) -> Document:
     path, equals, text = setting.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise UsageError(f"--set {setting} is not PATH=VALUE, such as output.name=mito or ridge.radius_um.max=0.4")
     try:
-        value = plain_value(text)
-    except (YAMLError, InvalidConfiguration):
-        raise UsageError(f"--set {setting}: {text} is no YAML value; quote it") from None
-    data, places = deepcopy(document.data), dict(document.places)
-    for route in _routes(data, keys, setting):
-        _assign(data, route, deepcopy(value), setting)
+        value = value_of(text)
+    except InvalidConfiguration:
+        raise UsageError(f"--set {setting}: the value is no number, word, list or mapping; quote it") from None
+    changed = Document(deepcopy(document.data), document.places, document.path)
+    places = dict(document.places)
+    for owner, rest in _targets(changed.data, keys, setting):
+        route = (*owner, *_assign(changed.at(owner), rest, value, setting))
         places = {old: place for old, place in places.items() if old[: len(route)] != route}
         places[route] = f"--set {setting}"
-    return Document(data, places, document.path)
+    return Document(changed.data, places, document.path)
 
 
-def _routes(data: Any, keys: list[str], setting: str) -> list[Route]:
-    """Where in the document the keys lead: to one value, or to the same parameter in several objects."""
+def _targets(data: Any, keys: list[str], setting: str) -> list[tuple[Route, list[str]]]:
+    """What the first keys name (a mapping that is there), and the keys that lead on from it."""
     objects = _objects(data)
-    several = isinstance(data, dict) and "objects" in data
-    if several and keys[0] == "objects":
-        keys = keys[1:] or [""]
-    top = ["input"] if several else ["input", "output.name", *OF_AN_OBJECT]
-    if ".".join(keys) in top:
-        return [tuple(keys)]
-    owners = objects
+    if keys[0] == "objects" and "objects" in data:
+        keys = keys[1:] or keys
+    top = ("input",) if "objects" in data else ("input", *OF_AN_OBJECT)
+    if keys[0] in top or (keys == ["output", "name"] and "objects" not in data):
+        if keys[0] == "output" and not isinstance(data.get("output"), dict):
+            data["output"] = {}
+        return [((), keys)]
+    steps = _steps(data, objects)
+    right = {*top, *objects, "output.name"} if "objects" not in data else {*top, *objects}
     if keys[0] in objects and len(keys) > 1:
-        owners = {keys[0]: objects[keys[0]]}
-        keys = keys[1:]
-        if len(keys) == 1 and keys[0] in OF_AN_OBJECT:
-            return [(*owner, keys[0]) for owner in owners.values()]
-        top = list(OF_AN_OBJECT)
-    steps = {name: list(_steps(data, owner)) for name, owner in owners.items()}
-    found = [route for name in steps for route in _named(steps[name], keys[0], name, setting)]
-    if found and len(keys) > 1:
-        return [(*route, *_indices(data, route, keys[1:])) for route in found]
-    if found:
-        raise UsageError(f"--set {setting} names a step; name one of its parameters, as in {keys[0]}.PARAMETER=VALUE")
-    here = {word for name in steps for _, *words in steps[name] for word in words if word}
-    right = {*top, *here, *(objects if owners is objects else ())}
-    raise UsageError(f"--set {setting}: nothing is called {keys[0]} here; {_nearest(keys, right)}")
+        owner, *keys = keys
+        if keys[0] in OF_AN_OBJECT:
+            return [(objects[owner], keys)]
+        steps = [step for step in steps if step.owner == owner]
+        right = set(OF_AN_OBJECT)
+    found = _called(keys[0], steps, setting)
+    if not found:
+        right |= {word for step in steps for word in (step.name, step.label) if word}
+        said = ".".join(keys) if keys[0] == "output" else keys[0]
+        raise UsageError(f"--set {setting}: nothing here is called {said}; {nearest(said, right, 'there are')}")
+    if len(keys) == 1:
+        raise UsageError(
+            f"--set {setting} names a step; name one of its parameters too, as in {keys[0]}.PARAMETER=VALUE"
+        )
+    return [(step.route, keys[1:]) for step in found]
 
 
-def _nearest(keys: list[str], right: set[str]) -> str:
-    whole = ".".join(keys)
-    if get_close_matches(whole.lower(), sorted(right), n=1, cutoff=0.7):
-        return nearest(whole, right, "a path begins with one of")
-    return nearest(keys[0], right, "a path begins with one of")
-
-
-def _objects(data: Any) -> dict[str, Route]:
-    """Route to every object by its name; that of a file with one object is its output's, if it has one."""
-    if not isinstance(data, dict):
-        return {}
-    objects = data.get("objects")
-    if isinstance(objects, dict):
+def _objects(data: Any) -> Mapping[str, Route]:
+    """Where each object stands, by its name; the one object of a file without `objects` is called as its output."""
+    if "objects" in data:
+        objects = data["objects"] if isinstance(data["objects"], dict) else {}
         return {name: ("objects", name) for name, owner in objects.items() if isinstance(owner, dict)}
     output = data.get("output")
     name = output.get("name") if isinstance(output, dict) else None
-    return {name if isinstance(name, str) else "": ()}
+    return {name: ()} if isinstance(name, str) else {}
 
 
-def _steps(data: Any, owner: Route) -> Iterator[tuple[Route, str, str]]:
-    """Route to the parameters, name and `as` ("" if it has none) of each step of one object."""
-    for route, steps in step_lists(data):
-        for i, step in enumerate(steps):
-            if route[:-1] == owner:
-                ((name, params),) = step.items()
-                label = params.get("as")
-                yield (*route, i, name), name, label if isinstance(label, str) else ""
-
-
-def _named(steps: list[tuple[Route, str, str]], word: str, owner: str, setting: str) -> list[Route]:
-    called = [route for route, _, label in steps if label == word]
-    found = called or [route for route, name, _ in steps if name == word]
-    if len(found) > 1:
-        of = f" of {owner}" if owner else ""
-        raise UsageError(
-            f"--set {setting} could mean any of {len(found)} steps{of} called {word}; give that step a name of its "
-            "own in the file with as: NAME, and set NAME here"
+def _steps(data: Any, objects: Mapping[str, Route]) -> list[Named]:
+    names = {route: name for name, route in objects.items()}
+    return [
+        Named(
+            names.get(route[:-1], ""),
+            name,
+            label if isinstance(label := params.get("as"), str) else "",
+            (*route, i, name),
         )
+        for route, steps in step_lists(data)
+        for i, step in enumerate(steps)
+        for name, params in step.items()
+    ]
+
+
+def _called(word: str, steps: Sequence[Named], setting: str) -> list[Named]:
+    """Steps with this `as`, else those with this name; never two of one object."""
+    found = [step for step in steps if step.label == word] or [step for step in steps if step.name == word]
+    for owner in {step.owner for step in found}:
+        if (many := sum(step.owner == owner for step in found)) > 1:
+            raise UsageError(
+                f"--set {setting} could mean any of {many} steps called {word}{f' in {owner}' if owner else ''}; give "
+                "the one you mean a name in the file, as: NAME, and set NAME"
+            )
     return found
 
 
-def _indices(data: Any, route: Route, keys: list[str]) -> list[str | int]:
-    """The keys with numbers where they lead into a list."""
-    node = data
-    for key in route:
-        node = node[key]
-    return [*_descend(node, keys)]
-
-
-def _descend(node: Any, keys: list[str]) -> Iterator[str | int]:
-    for key in keys:
-        if isinstance(node, list) and key.isdigit():
-            yield int(key)
-            node = node[int(key)] if int(key) < len(node) else None
-        else:
-            yield key
-            node = node.get(key) if isinstance(node, dict) else None
-
-
-def _assign(data: Any, route: Route, value: Any, setting: str) -> None:
-    """Set the value; a key on the way must be there, the last one need not be unless it looks like a slip."""
-    node, last = data, len(route) - 1
-    for depth, key in enumerate(route):
-        inside = ".".join(map(str, route[:depth])) or "the file"
+def _assign(node: Any, keys: Sequence[str], value: Any, setting: str) -> Route:
+    """Set the value that the keys lead to from `node`; returns the keys, as numbers where they lead into a list."""
+    route: list[str | int] = []
+    for depth, word in enumerate(keys):
+        key: str | int = word
+        inside, last = ".".join(keys[:depth]), depth == len(keys) - 1
         if isinstance(node, list):
-            if not isinstance(key, int) or key >= len(node):
-                raise UsageError(f"--set {setting}: {route[depth - 1]} is a list of {len(node)}; it has no {key}")
+            if not word.isdigit() or int(word) >= len(node):
+                raise UsageError(
+                    f"--set {setting}: {inside} is a list of {len(node)}, counted from 0; it has no {word}"
+                )
+            key = int(word)
         elif not isinstance(node, dict):
-            raise UsageError(f"--set {setting}: {route[depth - 1]} is {node!r}, which has no {key}; set it whole")
-        elif key not in node and route == ("output", "name"):
-            node[key] = {} if depth < last else value
-        elif key not in node:
-            deep = depth > _step_depth(route)
-            if depth < last or (deep and get_close_matches(str(key), list(node), n=1, cutoff=0.5)):
-                raise UsageError(f"--set {setting}: {inside} has no {key}; {nearest(str(key), map(str, node))}")
-        if depth == last:
-            node[key] = value
+            raise UsageError(f"--set {setting}: {inside} is {shown(node)}, which has no {word}; set {inside} whole")
+        elif word not in node and not (last and (depth == 0 or not get_close_matches(word, node, cutoff=0.5))):
+            raise UsageError(f"--set {setting}: there is no {word} in {inside or 'this step'}; {nearest(word, node)}")
+        route.append(key)
+        if last:
+            node[key] = deepcopy(value)
         else:
             node = node[key]
+    return tuple(route)

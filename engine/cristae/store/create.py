@@ -1,13 +1,14 @@
-"""Create: a new image or label as OME-Zarr 0.5. Arrays come first and metadata last, so a store is one only when complete.
+"""Create: a new image or label as OME-Zarr 0.5. Arrays come first and metadata last: a store is one only when complete.
 
-    create_volume    the arrays of all levels, ready to be written, not yet an OME-Zarr
-    publish          the group's metadata; from here on readers see an image or label
-    register_label   the name of a label in its store's list
+create_volume    the arrays of all levels, ready to be written, not yet an OME-Zarr
+publish          the group's metadata; from here on readers see an image or label
+register_label   the name of a label in its store's list
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,14 @@ def create_volume(
     for n, factor in enumerate(((1,) * len(voxel_um), *levels)):
         spatial = tuple(-(-s // f) for s, f in zip(shape[outer:], factor, strict=True))
         # A coarse level smaller than a shard gets the smallest shard that holds it.
-        unit = tuple(min(s, -(-m // c) * c) for s, m, c in zip(shard, spatial, chunk, strict=True)) if n else tuple(shard)
-        create_array(
-            path / str(n), (*shape[:outer], *spatial), dtype, (1,) * outer + tuple(chunk), (1,) * outer + unit, codec or kind, axes
-        )
+        held = tuple(-(-m // c) * c for m, c in zip(spatial, chunk, strict=True))
+        unit = tuple(map(min, shard, held)) if n else tuple(shard)
+        full, ones = (*shape[:outer], *spatial), (1,) * outer
+        create_array(path / str(n), full, dtype, ones + tuple(chunk), ones + unit, codec or kind, axes)
         made.append(
             Level(
                 path=str(n),
-                shape=(*shape[:outer], *spatial),
+                shape=full,
                 voxel_um=tuple(v * f for v, f in zip(voxel_um, factor, strict=True)),
                 # A coarse voxel stands for f fine ones: its centre lies (f - 1) / 2 of them further.
                 translation_um=tuple(o + v * (f - 1) / 2 for o, v, f in zip(origin, voxel_um, factor, strict=True)),
@@ -80,7 +81,7 @@ def create_volume(
     label = stem(path) if kind == "label" else None
     store = path.parent.parent if path.parent.name == "labels" else path
     return Volume(
-        path=str(path),
+        path=os.path.abspath(path),
         name=name or stem(store),
         axes=axes,
         dtype=dtype,
@@ -130,7 +131,7 @@ def register_label(store: str | Path, name: str) -> None:
         put_file(labels / ".zgroup", _json({"zarr_format": 2}))
         put_file(labels / ".zattrs", _json({**old, "labels": listed}))
     else:
-        inner = old.get("ome") if isinstance(old.get("ome"), dict) else {}
+        inner = ome.ome_of(old) if "ome" in old else {}
         _write_group(labels, {**old, "ome": {**inner, "version": "0.5", "labels": listed}})
 
 

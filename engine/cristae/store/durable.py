@@ -101,4 +101,4 @@ class DurableStore(LocalStore):
 
     def set_sync(self, key: str, value: Buffer) -> None:
         self._check_writable()
-        self.puts[key] = put_file(self.root / key, memoryview(value.as_numpy_array()).cast("B"))
+        self.puts[key] = put_file(self.root / key, memoryview(value.as_buffer_like()))

@@ -4,7 +4,7 @@
     Level     one resolution: where it lies, its shape, chunks, voxel size
     Found     what a reader found in a file; may lack what only the user knows
 
-Lengths are micrometres and times seconds. `Found` keeps the order of axes of the file; a `Level` is always sorted t c z y x.
+Lengths are micrometres and times seconds. `Found` keeps the file's order of axes; a `Level` is sorted t, c, z, y, x.
 """
 
 from __future__ import annotations
@@ -69,4 +69,5 @@ class Found:
     channels: tuple[Channel, ...] = ()
     kind: Kind = "image"
     label: str | None = None
-    notes: tuple[str, ...] = ()  # doubts about the voxel size, one sentence each
+    notes: tuple[str, ...] = ()  # doubts about the voxel size, one sentence each; moot where the user gives one
+    cautions: tuple[str, ...] = ()  # what is left out of the file, one sentence each

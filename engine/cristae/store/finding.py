@@ -1,12 +1,14 @@
 """Finding: which format lies at a path, and what it says about itself. No voxel is read.
 
-A folder is told apart by its metadata documents, a file by its suffix. A path that leads to a plate, a list of labels, or
-nothing gets one sentence that says where to go instead.
+A folder is told apart by its metadata documents, a file by its suffix. A path that leads to a plate, a list of labels
+or nothing gets one sentence that says where to go instead.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,16 @@ def find(path: str, axes: str | None) -> Found:
         place = Path(file)
     if not place.exists():
         raise InvalidInput(f"{path} does not exist")
+    found = _find_at(place, member, axes)
+    # Workers may stand in another folder than the user.
+    return replace(found, path=os.path.abspath(found.path))
+
+
+def _find_at(place: Path, member: str | None, axes: str | None) -> Found:
     if place.is_dir():
         return _find_zarr(place, axes)
     if not place.stat().st_size:
-        raise InvalidInput(f"{path} is an empty file")
+        raise InvalidInput(f"{place} is an empty file")
     name, suffix = stem(place), place.suffix.lower()
     if suffix == ".npz":
         return foreign.find_npz(place, member, name)
@@ -43,7 +51,7 @@ def find(path: str, axes: str | None) -> Found:
         return foreign.find_npy(place, name)
     if suffix in (".tif", ".tiff", ".btf"):
         return foreign.find_tiff(place, name)
-    raise InvalidInput(f"{path} is none of the formats that are read: OME-Zarr, Zarr, TIFF, .npy and .npz")
+    raise InvalidInput(f"{place} is none of the formats that are read: OME-Zarr, Zarr, TIFF, .npy and .npz")
 
 
 def stem(path: Path) -> str:
@@ -107,7 +115,8 @@ def _find_array(folder: Path, described: dict[str, Any], axes: str | None) -> Fo
             return found
     array = _array_of(folder, "", {}, {})
     named = _dimension_names(folder, described)
-    return Found(str(folder), stem(folder), "zarr", (array,), named if named and len(named) == len(array.shape) else None)
+    fits = named is not None and len(named) == len(array.shape)
+    return Found(str(folder), stem(folder), "zarr", (array,), named if fits else None)
 
 
 def _dimension_names(folder: Path, described: dict[str, Any]) -> str | None:
@@ -124,10 +133,12 @@ def _find_image(folder: Path, described: dict[str, Any], axes: str | None, only:
     for array in arrays:
         if len(array.shape) != len(image.axes):
             raise InvalidInput(
-                f"{folder} has {len(image.axes)} axes ({', '.join(image.axes)}), but its level {array.path} has shape {array.shape}"
+                f"{folder} has the axes {', '.join(image.axes)}, but its level {array.path} has shape {array.shape}"
             )
         if array.dtype != arrays[0].dtype:
-            raise InvalidInput(f"{folder} has {arrays[0].dtype} voxels at level {arrays[0].path}, but {array.dtype} at {array.path}")
+            raise InvalidInput(
+                f"{folder} has {arrays[0].dtype} voxels at level {arrays[0].path}, but {array.dtype} at {array.path}"
+            )
     in_labels = folder.parent.name == "labels" and attributes(folder.parent) is not None
     is_label = image.is_label or in_labels
     return Found(
@@ -173,11 +184,10 @@ def _other_group(folder: Path, document: Any) -> str:
     if isinstance(document.get("labels"), list):
         names = ", ".join(f"{folder}/{n}" for n in document["labels"]) or "it lists none"
         return f"{folder} is a list of labels, not one; name one: {names}"
-    images = sorted(
-        p.name for p in folder.iterdir() if p.is_dir() and (_is_array(p) or "multiscales" in ome.ome_of(attributes(p) or {}))
-    )
+    folders = sorted(p for p in folder.iterdir() if p.is_dir())
+    images = [str(p) for p in folders if _is_array(p) or "multiscales" in ome.ome_of(attributes(p) or {})]
     if images:
-        return f"{folder} has no multiscales entry; name an image or array inside: {', '.join(f'{folder}/{n}' for n in images[:4])}"
+        return f"{folder} has no multiscales entry; name an image or array inside: {', '.join(images[:4])}"
     return f"{folder} has no multiscales entry, so it is not an OME-Zarr image"
 
 

@@ -1,4 +1,4 @@
-"""Foreign files: TIFF in its dialects, and numpy's own, opened lazily and never read whole (a compressed .npz excepted).
+"""Foreign files: TIFF in its dialects, and numpy's own, opened lazily and never read whole (.npz excepted).
 
 Each format has two doors: `find_*` reads what the file says about itself, `open_*` gives an array that is indexed like
 numpy and decodes only the chunks it must.
@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cristae.errors import InvalidInput, MissingExtra
-from cristae.store.facts import AXES, Channel, Found, FoundArray
+from cristae.store.facts import Channel, Found, FoundArray
 from cristae.store.units import micrometres, seconds
 
 PRINTING_DPI = (72, 96, 100, 150, 200, 300, 600, 1200)
@@ -43,6 +43,7 @@ def find_tiff(path: Path, name: str) -> Found:
         chunk = _mapped_chunk(series.shape, series.dtype) if _can_map(series) else _tiff_chunk(series, path)
         scale, notes = _tags(page, path)
         channels: tuple[Channel, ...] = ()
+        cautions: tuple[str, ...] = ()
         if tiff.is_imagej and tiff.imagej_metadata:
             scale = _imagej(tiff.imagej_metadata, page) or scale
         elif tiff.is_ome and tiff.ome_metadata:
@@ -53,15 +54,15 @@ def find_tiff(path: Path, name: str) -> Found:
         if "x" in scale:
             notes = ()
         if len(tiff.series) > 1:
-            notes += (f"{path} holds {len(tiff.series)} series of images; only the first is read",)
+            cautions += (f"{path} holds {len(tiff.series)} series of images; only the first is read",)
         array = FoundArray("0", series.shape, series.dtype.newbyteorder("=").name, chunk, chunk, scale)
-        return Found(str(path), name, "tiff", (array,), series.axes.lower(), channels, notes=notes)
+        return Found(str(path), name, "tiff", (array,), series.axes.lower(), channels, notes=notes, cautions=cautions)
 
 
 def open_tiff(path: Path) -> Any:
     """The first series of a TIFF as a lazy array in the file's order of axes."""
-    import tifffile
     import zarr
+    from tifffile.zarr import ZarrTiffStore
 
     tiff = _tiff(path)
     series = _series(tiff, path)
@@ -69,15 +70,15 @@ def open_tiff(path: Path) -> Any:
         tiff.close()
         dtype = series.dtype.newbyteorder(tiff.byteorder)
         return np.memmap(path, dtype, "r", series.dataoffset, series.shape)
-    store = tifffile.zarr.ZarrTiffStore(series)
-    return zarr.open_array(store, mode="r")
+    return zarr.open_array(ZarrTiffStore(series), mode="r")
 
 
 def find_npy(path: Path, name: str) -> Found:
     """What a .npy file says: shape and dtype."""
-    array = open_npy(path)
-    chunk = _mapped_chunk(array.shape, array.dtype)
-    return Found(str(path), name, "npy", (FoundArray("0", array.shape, array.dtype.newbyteorder("=").name, chunk, chunk, {}),))
+    mapped = open_npy(path)
+    chunk = _mapped_chunk(mapped.shape, mapped.dtype)
+    array = FoundArray("0", mapped.shape, mapped.dtype.newbyteorder("=").name, chunk, chunk, {})
+    return Found(str(path), name, "npy", (array,))
 
 
 def open_npy(path: Path) -> np.ndarray:
@@ -97,11 +98,13 @@ def find_npz(path: Path, member: str | None, name: str) -> Found:
                 raise InvalidInput(f"{path} holds {len(members)} arrays: {', '.join(members)}; name one as {path}:NAME")
             member = member or members[0]
             if member not in members:
-                raise InvalidInput(f"{path} holds no array {member!r}, only {', '.join(members)}; name one as {path}:NAME")
+                raise InvalidInput(f"{path} holds no array {member!r}, only {', '.join(members)}")
             with archive.open(f"{member}.npy") as f:
                 version = np.lib.format.read_magic(f)
-                header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = header(f)
+                formats = np.lib.format
+                shape, _, dtype = (
+                    formats.read_array_header_1_0(f) if version == (1, 0) else formats.read_array_header_2_0(f)
+                )
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise InvalidInput(f"{path} is not a whole .npz file of numbers: {error}") from error
     array = FoundArray(member, shape, dtype.newbyteorder("=").name, shape, shape, {})
@@ -143,11 +146,11 @@ def _mapped_chunk(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ..
 
 
 def _tiff_chunk(series: Any, path: Path) -> tuple[int, ...]:
-    import tifffile
     import zarr
+    from tifffile.zarr import ZarrTiffStore
 
     try:
-        return tuple(zarr.open_array(tifffile.zarr.ZarrTiffStore(series), mode="r").chunks)
+        return tuple(zarr.open_array(ZarrTiffStore(series), mode="r").chunks)
     except Exception as error:
         raise InvalidInput(f"{path} is a TIFF whose strips or tiles cannot be read one by one: {error}") from error
 
@@ -159,7 +162,9 @@ def _check_whole(tiff: Any, series: Any, path: Path) -> None:
         # tifffile falls back to the pages it finds when the description promises more than the file holds.
         promised = int((tiff.imagej_metadata or {}).get("images", 1))
         if promised > math.prod(series.shape[:-2]):
-            raise InvalidInput(f"{path} is shorter than its own directory says: {promised} planes promised, but they are not all there")
+            raise InvalidInput(
+                f"{path} is shorter than its own directory says: it promises {promised} planes; copy it again"
+            )
     if series.dataoffset is not None:
         end = series.dataoffset + series.nbytes
     else:
@@ -168,7 +173,9 @@ def _check_whole(tiff: Any, series: Any, path: Path) -> None:
         if len(tiff.pages) < len(series.pages) and not series.is_multifile:
             end = size + 1
     if end > size and not series.is_multifile:
-        raise InvalidInput(f"{path} is shorter than its own directory says: it has {size} bytes, and its image goes on; copy it again")
+        raise InvalidInput(
+            f"{path} is shorter than its own directory says: its image ends behind {size} bytes; copy it again"
+        )
 
 
 def _check_codec(page: Any, path: Path) -> None:
@@ -194,7 +201,9 @@ def _tags(page: Any, path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
     if x == 1:  # one pixel an inch or centimetre is what writers put when they know nothing
         return {}, ()
     if any(abs(dpi - p) < 0.01 * p for p in PRINTING_DPI):
-        return {}, (f"the resolution of {path}, {dpi:.0f} per inch, is one for printing and is not used as a pixel size",)
+        return {}, (
+            f"the resolution of {path}, {dpi:.0f} per inch, is one for printing and is not used as a pixel size",
+        )
     return {"y": unit / y, "x": unit / x}, ()
 
 
@@ -256,10 +265,3 @@ def _rgb(color: str | None) -> str | None:
         return None if color is None else f"{(int(color) & 0xFFFFFFFF) >> 8:06X}"
     except ValueError:
         return None
-
-
-def suggested_axes(ndim: int, axes: str | None) -> str:
-    """An example for --axes: the file's own letters where they are known, the usual order elsewhere."""
-    if axes is not None and axes.endswith("s") and ndim > 2:
-        return AXES.replace("c", "")[-(ndim - 1) :] + "c"
-    return {2: "yx", 3: "zyx", 4: "czyx"}.get(ndim, AXES)

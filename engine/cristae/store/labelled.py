@@ -48,29 +48,30 @@ class _Indexed:
 
 
 def labelled(volume: Volume, level: int, chunk_bytes: int) -> xarray.DataArray:
-    """`level` of `volume` with coordinates in um and s; small stored chunks are read several at once, up to `chunk_bytes`."""
+    """`level` of `volume` with coordinates in um and s; small stored chunks are read together, up to `chunk_bytes`."""
     import dask.array
     import xarray
 
     source = _Indexed(volume, level)
     outer = len(volume.axes) - len(volume.spatial_axes)
     chunk = (1,) * outer + grown(volume.levels[level].chunk, source.shape[outer:], source.dtype.itemsize, chunk_bytes)
-    lazy = dask.array.from_array(source, chunks=chunk, asarray=False, meta=np.empty((0,) * source.ndim, source.dtype))
-    attrs = {"kind": volume.kind, "voxel_um": volume.levels[level].voxel_um, "frame_interval_s": volume.frame_interval_s}
-    return xarray.DataArray(lazy, dims=list(volume.axes), coords=_coordinates(volume, level), name=volume.label or volume.name, attrs=attrs)
+    empty = np.empty((0,) * source.ndim, source.dtype)
+    lazy = dask.array.from_array(source, chunks=chunk, asarray=False, meta=empty)  # type: ignore[no-untyped-call]
+    attrs = {
+        "kind": volume.kind,
+        "voxel_um": volume.levels[level].voxel_um,
+        "frame_interval_s": volume.frame_interval_s,
+    }
+    coordinates = _coordinates(volume, level)
+    return xarray.DataArray(lazy, coordinates, list(volume.axes), name=volume.label or volume.name, attrs=attrs)
 
 
 def grown(chunk: tuple[int, ...], shape: tuple[int, ...], itemsize: int, limit: int) -> tuple[int, ...]:
-    """A whole multiple of `chunk`, of at most `limit` bytes where that is possible, doubled along its shortest axis first."""
+    """A whole multiple of `chunk` of at most `limit` bytes, unless one chunk is more; the shortest axis doubles first."""
     size = list(chunk)
-    while True:
-        open_axes = [a for a, n in enumerate(shape) if size[a] < n]
-        if not open_axes:
-            break
-        axis = min(open_axes, key=lambda a: size[a])
-        if prod(size) * 2 * itemsize > limit:
-            break
-        size[axis] *= 2
+    while prod(size) * 2 * itemsize <= limit and any(a < n for a, n in zip(size, shape, strict=True)):
+        shortest = min((axis for axis, n in enumerate(shape) if size[axis] < n), key=size.__getitem__)
+        size[shortest] *= 2
     return tuple(size)
 
 
@@ -81,7 +82,8 @@ def _coordinates(volume: Volume, level: int) -> dict[str, Any]:
     for n, axis in enumerate(volume.axes):
         count = np.arange(facts.shape[n], dtype=float)
         if axis in SPATIAL:
-            coordinates[axis] = (axis, facts.translation_um[n - outer] + count * facts.voxel_um[n - outer], {"units": "um"})
+            place = facts.translation_um[n - outer] + count * facts.voxel_um[n - outer]
+            coordinates[axis] = (axis, place, {"units": "um"})
         elif axis == "t" and volume.frame_interval_s is not None:
             coordinates[axis] = (axis, count * volume.frame_interval_s, {"units": "s"})
         elif axis == "c":

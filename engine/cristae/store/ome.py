@@ -1,4 +1,4 @@
-"""OME: the metadata documents of OME-Zarr, read (0.4, 0.5 and what came before) and built (0.5). Dictionaries only, no file.
+"""OME: the metadata documents of OME-Zarr, read (0.5 and before) and built (0.5). Dictionaries only, no file.
 
     multiscales       axes, and per level a path, a scale and a translation
     omero             names, colours and windows of channels
@@ -116,7 +116,12 @@ def read_channels(omero: Any, where: str) -> tuple[Channel, ...]:
 
 
 def image_document(
-    name: str, axes: str, levels: Sequence[Level], frame_interval_s: float | None, channels: Sequence[Channel], dtype: str
+    name: str,
+    axes: str,
+    levels: Sequence[Level],
+    frame_interval_s: float | None,
+    channels: Sequence[Channel],
+    dtype: str,
 ) -> dict[str, Any]:
     """Group attributes of an image in OME-Zarr 0.5."""
     document: dict[str, Any] = {"version": "0.5", "multiscales": [_multiscales(name, axes, levels, frame_interval_s)]}
@@ -207,12 +212,13 @@ def _letters(entries: Sequence[Document], where: str) -> str:
         return "".join(names)
     types = [e.get("type") for e in entries]
     count = types.count("space")
-    if set(types) <= {"time", "channel", "space"} and types.count("time") <= 1 and types.count("channel") <= 1 and count in (2, 3):
+    typed = set(types) <= {"time", "channel", "space"} and max(types.count("time"), types.count("channel")) <= 1
+    if typed and count in (2, 3):
         spatial = iter(SPATIAL[-count:])
         return "".join({"time": "t", "channel": "c"}.get(str(t)) or next(spatial) for t in types)
     raise InvalidInput(
-        f"{where} has axes named {', '.join(names) or 'nothing'}, which are not some of t, c, z, y, x; say which they are, "
-        f"for example --axes {AXES[-len(entries):]}"
+        f"{where} has axes named {', '.join(names)}, which are not some of t, c, z, y, x; say which they are, "
+        f"for example --axes {AXES[-len(entries) :]}"
     )
 
 
@@ -228,14 +234,14 @@ def _transform(steps: Any, ndim: int, where: str) -> Transform:
         if kind == "identity":
             continue
         if kind not in ("scale", "translation") or kind not in step:
-            raise InvalidInput(f"{where} has a transformation that is neither scale nor translation by numbers: {step!r}")
+            raise InvalidInput(f"{where} has a transformation that is no scale or translation by numbers: {step!r}")
         numbers = step[kind]
-        if not isinstance(numbers, Sequence) or len(numbers) != ndim or not all(isinstance(n, int | float) for n in numbers):
+        if not isinstance(numbers, Sequence) or [isinstance(n, int | float) for n in numbers] != [True] * ndim:
             raise InvalidInput(f"{where} has a {kind} of {numbers!r} for {ndim} axes")
         values = tuple(map(float, numbers))
         if kind == "scale":
             if scale is not None or shift is not None:
-                raise InvalidInput(f"{where} has a second scale, or one after a translation; a level has one scale, first")
+                raise InvalidInput(f"{where} has a second scale, or one after a translation; one scale comes first")
             scale = values
         else:
             if shift is not None:
@@ -275,7 +281,7 @@ def _units(
             factor = seconds(unit) if letter == "t" else micrometres(unit)
             units.append(factor)
             if factor is None:
-                notes.append(f"{where} gives its {letter} axis in {unit!r}, which is no unit of {'time' if letter == 't' else 'length'}")
+                notes.append(f"{where} gives its {letter} axis in {unit!r}, which is no unit that is known for it")
         elif letter == "t":
             units.append(None if scale is None or scale[n] == 1.0 else 1.0)
         else:

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cristae.errors import CristaeError, InvalidInput, PlanRefused
+from cristae.errors import InvalidInput, PlanRefused
 from cristae.grid import Box
 from cristae.store import foreign
-from cristae.store.facts import AXES, SPATIAL, Channel, Found, FoundArray, Kind, Level, Reader, VoxelSizeWarning
+from cristae.store.facts import AXES, SPATIAL, Channel, Kind, Level, Reader, VoxelSizeWarning
 from cristae.store.finding import find
+from cristae.store.settling import axes_of, channels_of, level_of, scale_of
 
 if TYPE_CHECKING:
     import xarray
@@ -108,7 +109,8 @@ class Volume:
             return names.index(str(channel))
         if str(channel).isdecimal() and int(channel) < self.channel_count:
             return int(channel)
-        raise InvalidInput(f"{self.path} has no channel {channel!r}; it has {', '.join(f'{i}: {n}' for i, n in enumerate(names))}")
+        known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+        raise InvalidInput(f"{self.path} has no channel {channel!r}; it has {known}")
 
     def read(self, box: Box, t: int = 0, c: int = 0, level: int = 0) -> np.ndarray:
         """The voxels of `box` at one time and channel, C-contiguous, (z, y, x) or (y, x), in native byte order.
@@ -128,7 +130,7 @@ class Volume:
             try:
                 data = np.asarray(array[index])
             except Exception as error:
-                if isinstance(error, MemoryError | CristaeError) or (isinstance(error, OSError) and error.errno is not None):
+                if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
                     raise
                 raise InvalidInput(f"{self.path} cannot be decoded at {box.start} to {box.stop}: {error}") from error
         order = [a for a in self.source_axes if a in SPATIAL]
@@ -151,7 +153,7 @@ class Volume:
             if a % unit or (b % unit and b != n):
                 raise PlanRefused(
                     f"the box {box.start} to {box.stop} cuts stored objects of {facts.unit} voxels in {self._root(level)}; "
-                    "write whole ones, as `--block` a multiple of them does"
+                    "give a --block that is a multiple of them"
                 )
         if array.shape != box.shape or array.dtype != self.dtype:
             raise ValueError(f"a box of {box.shape} {self.dtype} cannot take an array of {array.shape} {array.dtype}")
@@ -168,9 +170,9 @@ class Volume:
         return labelled(self, level, _LAZY_CHUNK_BYTES)
 
     def identity(self) -> dict[str, str]:
-        """What a run's key knows of this input: digests of its metadata and of its objects' sizes and modification marks.
+        """What a run's key knows of this input: a digest of its metadata, and one of its objects' sizes and times.
 
-        No path is part of it. `metadata` covers the documents and what the user overrode.
+        No path is part of it. `metadata` covers the documents and what the user overrode; times are of modification.
         """
         metadata = blake2b(digest_size=16)
         root = Path(self.path)
@@ -196,7 +198,9 @@ class Volume:
         if len(box.start) != len(spatial.start) or not spatial.contains(box) or box.empty:
             raise ValueError(f"the box {box.start} to {box.stop} does not lie in a volume of {spatial.stop}")
         if not 0 <= t < self.frames or not 0 <= c < self.channel_count:
-            raise InvalidInput(f"{self.path} has {self.frames} frames and {self.channel_count} channels, but t {t} and c {c} were asked for")
+            raise InvalidInput(
+                f"{self.path} has {self.frames} frames and {self.channel_count} channels, but no t {t}, c {c}"
+            )
         at: dict[str, int | slice] = {"t": t, "c": c, **dict(zip(self.spatial_axes, box.slices, strict=True))}
         return tuple(at[a] for a in self.source_axes)
 
@@ -256,8 +260,8 @@ def open_volume(
     """
     found = find(str(path), axes)
     notes = found.notes if voxel_um is None else ()
-    order = _axes(found, axes)
-    scales = [_scale(found, a, order, voxel_um) for a in found.arrays]
+    order = axes_of(found, axes)
+    scales = [scale_of(found, a, order, voxel_um) for a in found.arrays]
     interval = frame_interval_s if frame_interval_s is not None else scales[0].get("t")
     if interval is not None and not 0 < interval < math.inf:
         raise InvalidInput(f"{path} has a frame interval of {interval} s, which is not a time; give --frame-interval-s")
@@ -267,8 +271,8 @@ def open_volume(
         name=found.name,
         axes=sorted_axes,
         dtype=found.arrays[0].dtype,
-        levels=tuple(_level(a, order, s) for a, s in zip(found.arrays, scales, strict=True)),
-        channels=_channels(found.channels, found.arrays[0].shape[order.index("c")] if "c" in order else 1),
+        levels=tuple(level_of(a, order, s) for a, s in zip(found.arrays, scales, strict=True)),
+        channels=channels_of(found.channels, found.arrays[0].shape[order.index("c")] if "c" in order else 1),
         frame_interval_s=interval if "t" in order else None,
         kind=found.kind,
         reader=found.reader,
@@ -277,84 +281,21 @@ def open_volume(
     )
     for note in (*notes, *_doubts(volume)):
         warnings.warn(note, VoxelSizeWarning, stacklevel=2)
+    for caution in found.cautions:
+        warnings.warn(caution, UserWarning, stacklevel=2)
     return volume
-
-
-def _axes(found: Found, axes: str | None) -> str:
-    """The file's order of axes, in letters t c z y x."""
-    shape = found.arrays[0].shape
-    example = foreign.suggested_axes(len(shape), found.axes)
-    if axes is not None:
-        axes = axes.lower()
-        if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes) <= set(AXES):
-            raise InvalidInput(
-                f"--axes {axes} does not fit {found.path}, whose shape is {shape}: give one of the letters t, c, z, y, x an axis, "
-                f"y and x among them, for example --axes {example}"
-            )
-    elif found.axes is None and len(shape) == 2:
-        axes = "yx"
-    elif found.axes is not None and {"y", "x"} <= set(found.axes) <= set(AXES):
-        axes = found.axes
-    else:
-        raise InvalidInput(f"{found.path} does not say which axes its shape {shape} has; give them, for example --axes {example}")
-    if not all(shape):
-        raise InvalidInput(f"{found.path} holds no voxels: its shape is {shape}")
-    if np.dtype(found.arrays[0].dtype).kind not in "biuf":
-        raise InvalidInput(f"{found.path} holds {found.arrays[0].dtype}, which is not a kind of voxel; real numbers are read")
-    return axes
-
-
-def _scale(found: Found, array: FoundArray, order: str, voxel_um: tuple[float, ...] | None) -> dict[str, float]:
-    """Micrometres or seconds a step, by axis; a voxel size of the user holds for level 0, and coarser ones in proportion."""
-    spatial = [a for a in AXES if a in order and a in SPATIAL]
-    example = f"--voxel-um {'0.3,0.1,0.1' if len(spatial) == 3 else '0.1,0.1'}"
-    scale = dict(array.scale)
-    if voxel_um is not None:
-        if len(voxel_um) != len(spatial):
-            raise InvalidInput(
-                f"--voxel-um gives {len(voxel_um)} sizes, but {found.path} has the axes {', '.join(spatial)}; for example {example}"
-            )
-        finest = found.arrays[0].shape
-        ratios = (round(finest[n] / array.shape[n]) for n in map(order.index, spatial))
-        scale |= {a: v * r for a, v, r in zip(spatial, voxel_um, ratios, strict=True)}
-    if missing := [a for a in spatial if a not in scale]:
-        raise InvalidInput(
-            f"{found.path} does not say how large a voxel is along {', '.join(missing)}"
-            f"{'; ' + found.notes[0] if found.notes else ''}; give it in micrometres, for example {example}"
-        )
-    for a in spatial:
-        if not 0 < scale[a] < math.inf:
-            raise InvalidInput(f"{found.path} has a voxel size of {scale[a]} um along {a}; give it in micrometres, for example {example}")
-    return scale
-
-
-def _level(array: FoundArray, order: str, scale: dict[str, float]) -> Level:
-    spatial = [a for a in SPATIAL if a in order]
-    at = [order.index(a) for a in spatial]
-    return Level(
-        path=array.path,
-        shape=tuple(array.shape[order.index(a)] for a in AXES if a in order),
-        voxel_um=tuple(float(scale[a]) for a in spatial),
-        translation_um=tuple(float(array.translation.get(a, 0.0)) for a in spatial),
-        chunk=tuple(array.chunk[n] for n in at),
-        unit=tuple(array.unit[n] for n in at),
-    )
-
-
-def _channels(known: tuple[Channel, ...], count: int) -> tuple[Channel, ...]:
-    return known[:count] + tuple(Channel(str(n)) for n in range(len(known), count))
 
 
 def _doubts(volume: Volume) -> list[str]:
     """What is unlikely about a voxel size, one sentence each."""
     said = []
-    spaced = [(a, v) for a, v, n in zip(volume.spatial_axes, volume.voxel_um, volume.spatial_shape, strict=True) if n > 1]
+    facts = zip(volume.spatial_axes, volume.voxel_um, volume.spatial_shape, strict=True)
+    sizes = {a: v for a, v, n in facts if n > 1}
     low, high = LIKELY_UM
-    if odd := [f"{v:g} um along {a}" for a, v in spaced if not low <= v <= high]:
-        said.append(f"{volume.path} has a voxel of {', '.join(odd)}, outside {low:g} to {high:g} um; check the unit, or give --voxel-um")
-    sizes = dict(spaced)
+    if odd := [f"{v:g} um along {a}" for a, v in sizes.items() if not low <= v <= high]:
+        said.append(f"{volume.path} has a voxel of {', '.join(odd)}, outside {low:g} to {high:g} um; check its unit")
     if "z" in sizes and sizes["z"] < min(volume.voxel_um[1:]) * 0.999:
-        said.append(f"{volume.path} has a z step of {sizes['z']:g} um, finer than its pixels; check the order of --voxel-um z,y,x")
+        said.append(f"{volume.path} has a z step of {sizes['z']:g} um, finer than its pixels; sizes are given z,y,x")
     if volume.frames > 1 and volume.frame_interval_s is None:
         said.append(f"{volume.path} has no frame interval, so times stay in frames; give --frame-interval-s")
     return said

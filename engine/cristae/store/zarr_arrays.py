@@ -1,7 +1,7 @@
 """Zarr arrays: created sharded and checksummed, read with every object checked, written whole object by whole object.
 
-An array that cristae creates carries `cristae: {"complete_shards": true}` in its attributes: every chunk of every shard is
-written, background or not, so a missing or empty object is damage and never a block of zeros.
+An array that cristae creates carries `cristae: {"complete_shards": true}` in its attributes: every chunk of every
+shard is written, background or not, so a missing or empty object is damage and never a block of zeros.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cristae.store.durable import DurableStore, Put
 
 Codec = Literal["image", "label", "scratch"]
 Index = tuple[int | slice, ...]
-COMPLETE = {"cristae": {"complete_shards": True}}
+COMPLETE: dict[str, Any] = {"cristae": {"complete_shards": True}}
 
 
 def compressors(codec: Codec, itemsize: int) -> tuple[Any, ...]:
@@ -34,7 +34,7 @@ def compressors(codec: Codec, itemsize: int) -> tuple[Any, ...]:
         return (ZstdCodec(level=1, checksum=True), Crc32cCodec())
     if codec == "scratch":
         return (BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=itemsize), Crc32cCodec())
-    return (BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=itemsize), Crc32cCodec())
+    return (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=itemsize), Crc32cCodec())
 
 
 def create_array(
@@ -47,7 +47,9 @@ def create_array(
     PlanRefused : if a shard is not a whole number of chunks, or another array lies there.
     """
     if any(s % c for s, c in zip(shard, chunk, strict=True)):
-        raise PlanRefused(f"a shard of {tuple(shard)} is not a whole number of chunks of {tuple(chunk)}; change --shard or --chunk")
+        raise PlanRefused(
+            f"a shard of {tuple(shard)} is not a whole number of chunks of {tuple(chunk)}; change --shard"
+        )
     store = DurableStore(path)
     before = path / "zarr.json"
     old = json.loads(before.read_bytes()) if before.exists() else None
@@ -95,14 +97,17 @@ def write_units(array: zarr.Array[Any]) -> tuple[int, ...]:
 
 def objects(array: zarr.Array[Any], index: Index) -> Iterator[tuple[str, Index]]:
     """Key of each stored object that `index` touches, and the part of `index` that lies in it."""
-    spans = []
-    for i, unit in zip(index, write_units(array), strict=True):
-        if isinstance(i, slice):
-            spans.append([(k, slice(max(i.start, k * unit), min(i.stop, (k + 1) * unit))) for k in range(i.start // unit, -(-i.stop // unit))])
-        else:
-            spans.append([(i // unit, i)])
+    spans = (_cut(i, unit) for i, unit in zip(index, write_units(array), strict=True))
     for parts in product(*spans):
         yield array.metadata.encode_chunk_key(tuple(k for k, _ in parts)), tuple(s for _, s in parts)
+
+
+def _cut(index: int | slice, unit: int) -> list[tuple[int, int | slice]]:
+    """Numbers of the units that one axis of an index touches, each with its part of the index."""
+    if not isinstance(index, slice):
+        return [(index // unit, index)]
+    numbers = range(index.start // unit, -(-index.stop // unit))
+    return [(k, slice(max(index.start, k * unit), min(index.stop, (k + 1) * unit))) for k in numbers]
 
 
 def read(array: zarr.Array[Any], root: Path, index: Index) -> np.ndarray:
@@ -167,11 +172,10 @@ def write(array: zarr.Array[Any], root: Path, index: Index, data: np.ndarray) ->
         raise PlanRefused(f"{root} is a Zarr 2 array, which cristae only reads; write to a new output")
     store = DurableStore(root)
     # Built from metadata already read: the durable store never reads, and one a call keeps the puts of this call apart.
-    writer = zarr.Array(
-        AsyncArray(metadata=metadata, store_path=StorePath(store), config=ArrayConfig(order="C", write_empty_chunks=True))
-    )
+    config = ArrayConfig(order="C", write_empty_chunks=True)
+    writer = zarr.Array(AsyncArray(metadata=metadata, store_path=StorePath(store), config=config))
     writer[index] = data
     expected = {key for key, _ in objects(array, index)}
     if set(store.puts) != expected:
-        raise CristaeError(f"{root} took {len(store.puts)} objects where {len(expected)} were expected; run the same command again")
+        raise CristaeError(f"{root} took {len(store.puts)} objects, not the {len(expected)} of the box; run it again")
     return store.puts

@@ -1,0 +1,181 @@
+"""Main: the command `cristae`. Words in, one engine function called, its result shown; errors in one sentence."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from cristae.errors import CristaeError, Stopped
+from cristae_cli import options as o
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Exact, stitched, measured organelles from microscope volumes of any size.",
+)
+
+
+@app.command()
+def convert(
+    src: Annotated[str, typer.Argument(help="TIFF, .npy, .npz, Zarr or OME-Zarr.")],
+    dst: Annotated[str, typer.Argument(help="The OME-Zarr to write, such as cell.ome.zarr.")],
+    chunk: Annotated[str | None, typer.Option("--chunk", help="Voxels read at once, Z,Y,X.")] = None,
+    shard: Annotated[str | None, typer.Option("--shard", help="Voxels written at once, Z,Y,X.")] = None,
+    axes: o.Axes = None,
+    voxel_um: o.VoxelUm = None,
+    frame_interval_s: o.FrameInterval = None,
+    channel: o.Channel = None,
+    time: o.Time = None,
+    cluster: o.Cluster = "auto",
+    memory: o.Memory = None,
+    block: o.Block = None,
+    device: o.Device = "auto",
+    fresh: o.Fresh = False,
+) -> None:
+    """Write the same voxels as a sharded, checksummed OME-Zarr 0.5."""
+    from cristae.pipeline.jobs import convert_job
+
+    inner = o.shape(chunk, "--chunk")
+    job = convert_job(src, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time), inner)
+    _execute(job, o.settings(cluster, memory, shard or block, device, fresh, chunk))
+
+
+@app.command()
+def label(
+    mask: Annotated[str, typer.Argument(help="A bool or integer volume; what is not 0 is foreground.")],
+    dst: Annotated[str, typer.Argument(help="x.ome.zarr/labels/NAME, or a label of its own.")],
+    connectivity: Annotated[int | None, typer.Option("--connectivity", help="1 to 3; default: all neighbours.")] = None,
+    min_voxels: Annotated[int, typer.Option("--min-voxels", help="Drop smaller objects.")] = 0,
+    multilabel: Annotated[bool, typer.Option("--multilabel", help="Only equal values join.")] = False,
+    axes: o.Axes = None,
+    voxel_um: o.VoxelUm = None,
+    frame_interval_s: o.FrameInterval = None,
+    channel: o.Channel = None,
+    time: o.Time = None,
+    cluster: o.Cluster = "auto",
+    memory: o.Memory = None,
+    block: o.Block = None,
+    device: o.Device = "auto",
+    fresh: o.Fresh = False,
+) -> None:
+    """Number the connected objects of a mask, exactly as on the whole volume in memory."""
+    from cristae.pipeline.jobs import label_job
+
+    params = {"connectivity": connectivity, "min_voxels": min_voxels, "multilabel": multilabel}
+    job = label_job(mask, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time), params)
+    _execute(job, o.settings(cluster, memory, block, device, fresh))
+
+
+@app.command()
+def measure(
+    labels: Annotated[str, typer.Argument(help="A label volume.")],
+    out: Annotated[str, typer.Option("--out", help="The table to write, .parquet or .csv.")],
+    image: Annotated[str | None, typer.Option("--image", help="The image for intensity columns.")] = None,
+    columns: Annotated[str | None, typer.Option("--columns", help="Groups or columns: shape,surface,intensity.")] = None,
+    axes: o.Axes = None,
+    voxel_um: o.VoxelUm = None,
+    frame_interval_s: o.FrameInterval = None,
+    channel: o.Channel = None,
+    time: o.Time = None,
+    cluster: o.Cluster = "auto",
+    memory: o.Memory = None,
+    block: o.Block = None,
+    device: o.Device = "auto",
+    fresh: o.Fresh = False,
+) -> None:
+    """Measure every object of a label volume, one row each."""
+    from cristae.pipeline.jobs import measure_job
+
+    chosen = [c.strip() for c in columns.split(",")] if columns is not None else None
+    job = measure_job(labels, out, o.inputs(axes, voxel_um, frame_interval_s, channel, time), image, chosen)
+    _execute(job, o.settings(cluster, memory, block, device, fresh))
+
+
+@app.command()
+def run(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML).")],
+    inputs: Annotated[list[str] | None, typer.Argument(help="Images; by default those the file names.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="Folder for labels and tables; inputs stay untouched.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")] = None,
+    axes: o.Axes = None,
+    voxel_um: o.VoxelUm = None,
+    frame_interval_s: o.FrameInterval = None,
+    channel: o.Channel = None,
+    time: o.Time = None,
+    cluster: o.Cluster = "auto",
+    memory: o.Memory = None,
+    block: o.Block = None,
+    device: o.Device = "auto",
+    fresh: o.Fresh = False,
+) -> None:
+    """Run a pipeline over images: labels and a table for each of its objects."""
+    from cristae.pipeline.jobs import load_pipeline, run_job
+
+    found = load_pipeline(pipeline, set_ or [])
+    job = run_job(found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time))
+    _execute(job, o.settings(cluster, memory, block, device, fresh))
+
+
+@app.command()
+def info(
+    path: Annotated[str, typer.Argument(help="A volume.")],
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    axes: o.Axes = None,
+    voxel_um: o.VoxelUm = None,
+) -> None:
+    """Say what a volume is: axes, shape, voxel size, channels, chunks. No voxel is read."""
+    from cristae_cli.show import show_volume
+
+    show_volume(o.inputs(axes, voxel_um, None, None, None).open(path), json)
+
+
+def _execute(job: Any, settings: Any) -> None:
+    from cristae.pipeline.job import execute
+    from cristae_cli.talk import progress, say
+
+    with progress() as listen:
+        outcome = execute(job, settings, listen)
+    if outcome.status == "nothing to do":
+        say("nothing to do: the result is complete")
+    for path in outcome.outputs:
+        print(path)
+
+
+def main() -> None:
+    """Run the command and turn every error a user can cause into one sentence and an exit code."""
+    import signal
+    import warnings
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped("stopped; the same command goes on where this one left off", number)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        app(standalone_mode=False)
+    except CristaeError as error:
+        _end(str(error), error.exit_code)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
+    except OSError as error:
+        _end(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except Exception as error:
+        show = getattr(error, "format_message", None)  # what typer says of words it cannot understand
+        if show is None:
+            raise
+        _end(f"{show()}; see 'cristae --help'", 2)
+
+
+def _end(text: str, code: int) -> None:
+    print(f"cristae: {text}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

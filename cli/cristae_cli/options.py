@@ -1,0 +1,129 @@
+"""Options: what many commands share, and how the words of an option become values. No engine module is imported here."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from cristae.errors import UsageError
+
+Axes = Annotated[
+    str | None,
+    typer.Option("--axes", help="Letters of the file's axes in its order, such as zyx or tczyx.", rich_help_panel="Input"),
+]
+VoxelUm = Annotated[
+    str | None,
+    typer.Option(
+        "--voxel-um", help="Voxel size in micrometres: 0.3,0.108,0.108 or z=0.3,y=0.108,x=0.108.", rich_help_panel="Input"
+    ),
+]
+FrameInterval = Annotated[
+    float | None, typer.Option("--frame-interval-s", help="Seconds between time points.", rich_help_panel="Input")
+]
+Channel = Annotated[
+    str | None, typer.Option("--channel", help="Channel by name, or number from 0.", rich_help_panel="Input")
+]
+Time = Annotated[
+    str | None, typer.Option("--time", help="Time points A:B, B not included; or one number.", rich_help_panel="Input")
+]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        help="auto, none, threads:N, local:N, tcp://HOST:PORT or a scheduler's .json file.",
+        rich_help_panel="Where it runs",
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", help="Memory of one worker process, such as 4GiB.", rich_help_panel="Where it runs"),
+]
+Block = Annotated[
+    str | None, typer.Option("--block", help="Voxels a task owns, Z,Y,X or Y,X.", rich_help_panel="Where it runs")
+]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel="Where it runs")
+]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", help="Start again; the old result is moved aside.", rich_help_panel="Where it runs"),
+]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def voxel_um(text: str | None) -> tuple[float, ...] | None:
+    """"0.3,0.1,0.1" or "z=0.3,y=0.1,x=0.1" to (z, y, x) in micrometres."""
+    if text is None:
+        return None
+    parts = [p.strip() for p in text.split(",")]
+    try:
+        if all("=" in p for p in parts):
+            named = {k.strip(): float(v) for k, _, v in (p.partition("=") for p in parts)}
+            if not set(named) <= set("zyx") or len(named) != len(parts):
+                raise ValueError
+            return tuple(named[a] for a in "zyx" if a in named)
+        return tuple(float(p) for p in parts)
+    except ValueError:
+        raise UsageError(
+            f"--voxel-um {text} is not a list of micrometres; write 0.3,0.108,0.108 or z=0.3,y=0.108,x=0.108"
+        ) from None
+
+
+def shape(text: str | None, option: str) -> tuple[int, ...] | None:
+    """"64,256,256" to a tuple of positive whole numbers."""
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",")
+    if not all(p.strip().isdigit() and int(p) > 0 for p in parts) or len(parts) not in (2, 3):
+        raise UsageError(f"{option} {text} is not a shape; write Z,Y,X or Y,X in voxels, for example {option} 64,256,256")
+    return tuple(int(p) for p in parts)
+
+
+def time_range(text: str | None) -> tuple[int, int] | None:
+    """"A:B" or "A" to (start, stop)."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+    if not found:
+        raise UsageError(f"--time {text} is not a range of time points; write A:B with B not included, or one number")
+    start = int(found[1])
+    return start, int(found[2]) if found[2] else start + 1
+
+
+def memory(text: str | None) -> int | None:
+    """"4GiB" to bytes."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([\d.]+)\s*([kmgt]i?)?b?", text.strip().lower())
+    if not found:
+        raise UsageError(f"--memory {text} is not a size; write it like 4GiB or 600MiB")
+    return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+def inputs(
+    axes: str | None, voxel: str | None, interval: float | None, channel: str | None, time: str | None
+) -> Any:
+    """The input group as the engine takes it."""
+    from cristae.pipeline.jobs import Inputs
+
+    return Inputs(axes, voxel_um(voxel), interval, channel, time_range(time))
+
+
+def settings(
+    cluster: str, memory_text: str | None, block: str | None, device: str, fresh: bool, chunk: str | None = None
+) -> Any:
+    """How a run behaves, as the engine takes it."""
+    from cristae.array import resolve_device
+    from cristae.pipeline.job import Settings
+
+    return Settings(
+        cluster,
+        memory(memory_text),
+        shape(block, "--block"),
+        shape(chunk, "--chunk"),
+        resolve_device(device),
+        fresh,
+    )
