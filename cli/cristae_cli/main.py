@@ -75,7 +75,9 @@ def measure(
     labels: Annotated[str, typer.Argument(help="A label volume.")],
     out: Annotated[str, typer.Option("--out", help="The table to write, .parquet or .csv.")],
     image: Annotated[str | None, typer.Option("--image", help="The image for intensity columns.")] = None,
-    columns: Annotated[str | None, typer.Option("--columns", help="Groups or columns: shape,surface,intensity.")] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Groups or columns: shape,surface,intensity.")
+    ] = None,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
     frame_interval_s: o.FrameInterval = None,
@@ -99,7 +101,9 @@ def measure(
 def run(
     pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML).")],
     inputs: Annotated[list[str] | None, typer.Argument(help="Images; by default those the file names.")] = None,
-    out: Annotated[str | None, typer.Option("--out", help="Folder for labels and tables; inputs stay untouched.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="Folder for labels and tables; inputs stay untouched.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")] = None,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
@@ -131,6 +135,23 @@ def info(
     from cristae_cli.show import show_volume
 
     show_volume(o.inputs(axes, voxel_um, None, None, None).open(path), json)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option("--out", help="Folder to write to; nothing else is touched.")] = "cristae-demo",
+) -> None:
+    """Show all of it on a volume made on the spot: render, run, kill a worker, run otherwise, compare."""
+    from pathlib import Path
+
+    from cristae.pipeline.demo import demo as show
+    from cristae_cli.show import show_demo
+    from cristae_cli.talk import progress, say
+
+    folder = Path(out).absolute()
+    with progress() as listen:
+        shown = show(folder, listen, say)
+    show_demo(shown, folder)
 
 
 def _execute(job: Any, settings: Any) -> None:

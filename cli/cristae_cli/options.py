@@ -11,12 +11,16 @@ from cristae.errors import UsageError
 
 Axes = Annotated[
     str | None,
-    typer.Option("--axes", help="Letters of the file's axes in its order, such as zyx or tczyx.", rich_help_panel="Input"),
+    typer.Option(
+        "--axes", help="Letters of the file's axes in its order, such as zyx or tczyx.", rich_help_panel="Input"
+    ),
 ]
 VoxelUm = Annotated[
     str | None,
     typer.Option(
-        "--voxel-um", help="Voxel size in micrometres: 0.3,0.108,0.108 or z=0.3,y=0.108,x=0.108.", rich_help_panel="Input"
+        "--voxel-um",
+        help="Voxel size in micrometres: 0.3,0.108,0.108 or z=0.3,y=0.108,x=0.108.",
+        rich_help_panel="Input",
     ),
 ]
 FrameInterval = Annotated[
@@ -43,9 +47,7 @@ Memory = Annotated[
 Block = Annotated[
     str | None, typer.Option("--block", help="Voxels a task owns, Z,Y,X or Y,X.", rich_help_panel="Where it runs")
 ]
-Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel="Where it runs")
-]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel="Where it runs")]
 Fresh = Annotated[
     bool,
     typer.Option("--fresh", help="Start again; the old result is moved aside.", rich_help_panel="Where it runs"),
@@ -55,7 +57,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 
 def voxel_um(text: str | None) -> tuple[float, ...] | None:
-    """"0.3,0.1,0.1" or "z=0.3,y=0.1,x=0.1" to (z, y, x) in micrometres."""
+    """ "0.3,0.1,0.1" or "z=0.3,y=0.1,x=0.1" to (z, y, x) in micrometres."""
     if text is None:
         return None
     parts = [p.strip() for p in text.split(",")]
@@ -73,17 +75,19 @@ def voxel_um(text: str | None) -> tuple[float, ...] | None:
 
 
 def shape(text: str | None, option: str) -> tuple[int, ...] | None:
-    """"64,256,256" to a tuple of positive whole numbers."""
+    """ "64,256,256" to a tuple of positive whole numbers."""
     if text is None:
         return None
     parts = text.replace("x", ",").split(",")
     if not all(p.strip().isdigit() and int(p) > 0 for p in parts) or len(parts) not in (2, 3):
-        raise UsageError(f"{option} {text} is not a shape; write Z,Y,X or Y,X in voxels, for example {option} 64,256,256")
+        raise UsageError(
+            f"{option} {text} is not a shape; write Z,Y,X or Y,X in voxels, for example {option} 64,256,256"
+        )
     return tuple(int(p) for p in parts)
 
 
 def time_range(text: str | None) -> tuple[int, int] | None:
-    """"A:B" or "A" to (start, stop)."""
+    """ "A:B" or "A" to (start, stop)."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)(?::(\d+))?", text)
@@ -94,7 +98,7 @@ def time_range(text: str | None) -> tuple[int, int] | None:
 
 
 def memory(text: str | None) -> int | None:
-    """"4GiB" to bytes."""
+    """ "4GiB" to bytes."""
     if text is None:
         return None
     found = re.fullmatch(r"([\d.]+)\s*([kmgt]i?)?b?", text.strip().lower())
@@ -103,9 +107,7 @@ def memory(text: str | None) -> int | None:
     return int(float(found[1]) * _UNITS[found[2] or ""])
 
 
-def inputs(
-    axes: str | None, voxel: str | None, interval: float | None, channel: str | None, time: str | None
-) -> Any:
+def inputs(axes: str | None, voxel: str | None, interval: float | None, channel: str | None, time: str | None) -> Any:
     """The input group as the engine takes it."""
     from cristae.pipeline.jobs import Inputs
 

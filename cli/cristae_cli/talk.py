@@ -41,7 +41,9 @@ def _bar() -> Iterator[Listener]:
                 done = event["total"] - event["todo"]
                 bars.reset(task, description=event["name"], total=event["total"], completed=done, note="")
             elif event["event"] == "blocks":
-                note = f"{event['peak'] / 2**30:.1f} GiB" + (f", {event['retries']} retries" if event["retries"] else "")
+                note = f"{event['peak'] / 2**30:.1f} GiB" + (
+                    f", {event['retries']} retries" if event["retries"] else ""
+                )
                 bars.update(task, completed=event["done"], note=note)
             elif (text := sentence(event)) is not None:
                 bars.console.print(text, highlight=False)

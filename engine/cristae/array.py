@@ -78,7 +78,7 @@ def to_device(array: np.ndarray, device: str) -> Array:
 
 
 def resolve_device(device: str) -> str:
-    """"auto", "cpu" or "cuda[:N]" to "cpu" or "cuda:N".
+    """ "auto", "cpu" or "cuda[:N]" to "cpu" or "cuda:N".
 
     Raises
     ------

@@ -66,9 +66,7 @@ class Box:
 
     def within(self, outer: Box) -> tuple[slice, ...]:
         """Where this box lies inside an array that was loaded with `outer`."""
-        return tuple(
-            slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True)
-        )
+        return tuple(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True))
 
     def contains(self, other: Box) -> bool:
         return self.intersect(other) == other
@@ -126,9 +124,7 @@ class BlockGrid:
         at = self.position(index)
         return Box(
             tuple(k * b for k, b in zip(at, self.block, strict=True)),
-            tuple(
-                min((k + 1) * b, n) for k, b, n in zip(at, self.block, self.shape, strict=True)
-            ),
+            tuple(min((k + 1) * b, n) for k, b, n in zip(at, self.block, self.shape, strict=True)),
         )
 
     def meeting(self, box: Box) -> list[int]:
@@ -136,8 +132,21 @@ class BlockGrid:
         box = box.clip(self.shape)
         if box.empty:
             return []
-        ranges = [
-            range(a // b, -(-c // b))
-            for a, c, b in zip(box.start, box.stop, self.block, strict=True)
-        ]
+        ranges = [range(a // b, -(-c // b)) for a, c, b in zip(box.start, box.stop, self.block, strict=True)]
         return [self.index(p) for p in product(*ranges)]
+
+
+CHUNK = {3: (32, 128, 128), 2: (512, 512), 1: (65536,)}
+"""Chunk shapes of what we write: about a MB, so that a slice or a crop decodes little."""
+
+
+def inner_chunk(shard: Shape, wanted: Shape | None = None) -> Shape:
+    """The chunk of a shard: divides it, and is near `CHUNK` (or `wanted`)."""
+    aim = wanted or CHUNK[len(shard)]
+    return tuple(_divisor(s, min(a, s)) for s, a in zip(shard, aim, strict=True))
+
+
+def _divisor(n: int, near: int) -> int:
+    # The largest divisor of n that is not above `near`; a prime side would give slivers, so then the whole side.
+    best = max(d for d in range(1, near + 1) if n % d == 0)
+    return best if best * 4 >= near else n

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cristae.errors import InvalidConfiguration
 from cristae.filters import difference_of_gaussians, gaussian, gaussian_kernel
-from cristae.filters.gaussian import half_gaussian, reflected
+from cristae.filters.edge import reflected
+from cristae.filters.gaussian import half_gaussian
 
 REAL = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint64", "float16", "float32", "float64", ">u2", ">f4"]
 

@@ -191,9 +191,7 @@ def test_a_part_of_the_core_may_be_asked_for() -> None:
     want = run.result
     core = run.grid.core(0)
     at = At(core.grow(((-1, 0),) + ((0, 0),) * (image.ndim - 1)), (core,), run.grid, 0)
-    np.testing.assert_array_equal(
-        run.stage.apply(image[core.slices], at=at, answers=run.answers), want[at.out.slices]
-    )
+    np.testing.assert_array_equal(run.stage.apply(image[core.slices], at=at, answers=run.answers), want[at.out.slices])
 
 
 def test_the_stage_on_a_whole_array() -> None:

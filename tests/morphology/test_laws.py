@@ -166,7 +166,10 @@ def test_how_labels_are_stored_does_not_matter(name: str, dtype: str) -> None:
     arrays = scene((5, 6, 7), name)
     arrays[0] = (arrays[0] > 1).astype("u8")
     expected = ask(measure, *arrays).arrays["rows"]
-    turned = [arrays[0].astype(dtype).T.copy().T, *(a.astype(a.dtype.newbyteorder(">"))[::-1][::-1] for a in arrays[1:])]
+    turned = [
+        arrays[0].astype(dtype).T.copy().T,
+        *(a.astype(a.dtype.newbyteorder(">"))[::-1][::-1] for a in arrays[1:]),
+    ]
     for array in turned:
         array.flags.writeable = False
     assert ask(measure, *turned).arrays["rows"].tobytes() == expected.tobytes()

@@ -321,6 +321,7 @@ def test_a_setting_that_leads_nowhere_says_what_is_near(text: str, setting: str,
         ("ridge.radis_um=3", "ridge has no parameter radis_um; did you mean radius_um?"),
         ("channel=true", "channel should be"),
         ("output.name=a/b", "cannot name"),
+        ("output.name=", "name should be a word"),
         ("label.from=nobody", "no earlier step is called nobody"),
     ],
 )

@@ -1,7 +1,7 @@
 """Answers: where partials and global answers lie in a run's folder, and how a worker finds them.
 
-    partials/PP/START-EPOCH-N.bundle   one file a batch: merged partials by group, and single blocks' parts
-    answers/KEY.bundle                 one file an answer: its arrays by group, and which file holds which block's part
+partials/PP/START-EPOCH-N.bundle   one file a batch: merged partials by group, and single blocks' parts
+answers/KEY.bundle                 one file an answer: its arrays by group, and which file holds which block's part
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ The same few functions serve a notebook (`stage(array)`), a task on a worker and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from cristae.array import Array
 from cristae.blocks.measure import Answer, Measure, Partial
@@ -74,8 +73,5 @@ def finished(measure: Measure, merged: Partial, parts: Mapping[int, Partial], an
 def widest(halos: Sequence[Halo], ndim: int) -> Halo:
     """The smallest halo that holds each of `halos`."""
     return tuple(
-        (max((h[a][0] for h in halos), default=0), max((h[a][1] for h in halos), default=0))
-        for a in range(ndim)
+        (max((h[a][0] for h in halos), default=0), max((h[a][1] for h in halos), default=0)) for a in range(ndim)
     )
-
-

@@ -36,7 +36,7 @@ def lazy(stage: Stage, volume: Volume) -> xarray.DataArray:
     target = (64, 256, 256)[-spec.ndim :]
     grid = BlockGrid(spec.shape, tuple(min(n, b) for n, b in zip(spec.shape, target, strict=True)))
     answers = {name: answer(measure, volume, grid) for name, measure in stage.asks.items()}
-    numbers = da.from_array(np.arange(len(grid)).reshape(grid.counts), chunks=1)  # type: ignore[no-untyped-call]
+    numbers = da.from_array(np.arange(len(grid)).reshape(grid.counts), chunks=1)
     chunks = tuple(
         tuple(min(b, n - start) for start in range(0, n, b)) for n, b in zip(grid.shape, grid.block, strict=True)
     )

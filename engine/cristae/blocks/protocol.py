@@ -19,7 +19,7 @@ DRIVER = (
     "journalled",
     "answer-written",
     "answer-journalled",
-    "tables-written",
+    "files-written",
     "published-marked",
     "in-place",
     "listed",

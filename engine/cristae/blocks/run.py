@@ -118,7 +118,8 @@ def _reduce(work: Work, crew: Crew, number: int, files: list[str]) -> list[str]:
             f"partials/{number:02d}/merge-{crew.epoch}-{level}-{i}.bundle": files[i : i + FAN_IN]
             for i in range(0, len(files), FAN_IN)
         }
-        todo, flying, tried = deque(nodes), {}, 0
+        todo, tried = deque(nodes), 0
+        flying: dict[str, str] = {}
         while todo or flying:
             while todo and len(flying) <= crew.executor.workers:
                 name, tried = todo.popleft(), tried + 1

@@ -235,7 +235,9 @@ class _Job:
             raise Superseded("a newer run has claimed this output; this one writes no more")
         frame, _, grid, index = self.place(block)
         volume = self.volume(frame, self.step.sink)
-        puts = volume.write(grid.core(index), array, t=frame.t if "t" in volume.axes else 0, c=frame.c if "c" in volume.axes else 0)
+        puts = volume.write(
+            grid.core(index), array, t=frame.t if "t" in volume.axes else 0, c=frame.c if "c" in volume.axes else 0
+        )
         reached("written")
         return [[block, self.step.sink, key, size, digest] for key, (size, digest) in puts.items()]
 
@@ -274,7 +276,9 @@ def _keyed(folder: Path, files: Iterable[str]) -> list[tuple[str, str]]:
 def classify(block: int, error: BaseException) -> Failure:
     """The class of a failure; it decides whether and how the block is tried again."""
     trace = "".join(traceback.format_exception(error))
-    return Failure(block, _kind(error), f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, trace)
+    return Failure(
+        block, _kind(error), f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, trace
+    )
 
 
 def _kind(error: BaseException) -> str:

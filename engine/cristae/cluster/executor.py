@@ -7,6 +7,7 @@ bounded window at a time and asks `next` for results.
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,7 +107,7 @@ class Scheduler:
     @property
     def workers(self) -> int:
         info = self._client.scheduler_info(n_workers=-1)["workers"]
-        return max(1, sum(w["nthreads"] for w in info.values()))
+        return max(1, sum(int(w["nthreads"]) for w in info.values()))
 
     def start(self, key: str, task: Any) -> None:
         (future,) = self._client.get({key: task}, [key], sync=False)
@@ -143,7 +144,7 @@ def _do(key: str, task: Any) -> Done:
     import dask
 
     try:
-        return Done(key, dask.get({key: task}, key))
+        return Done(key, dask.get({key: task}, key))  # type: ignore[attr-defined]
     except Exception as error:
         return Done(key, error=error)
 
@@ -186,6 +187,8 @@ def _local(workers: int, memory: int | None) -> Iterator[Any]:
         "distributed.logging.distributed": "critical",
         "distributed.admin.log-length": 0,
     }
+    # A worker that is killed leaves semaphores to multiprocessing's tracker, which would say so on the user's terminal.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     with (
         dask.config.set(settings),
         LocalCluster(

@@ -1,11 +1,11 @@
 """Cluster: the words after --cluster become one frozen fact.
 
-    none             this process, one block after the other
-    threads:N        this process, N threads
-    local:N          N worker processes of one thread each, started and stopped with the run
-    tcp://...        a dask scheduler that is already there
-    FILE.json        the same, by its scheduler file
-    auto             threads for a small piece of work, else one process a core
+none             this process, one block after the other
+threads:N        this process, N threads
+local:N          N worker processes of one thread each, started and stopped with the run
+tcp://...        a dask scheduler that is already there
+FILE.json        the same, by its scheduler file
+auto             threads for a small piece of work, else one process a core
 """
 
 from __future__ import annotations

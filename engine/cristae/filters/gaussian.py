@@ -114,12 +114,6 @@ def half_gaussian(sigma: float, truncate: float) -> np.ndarray:
     return side
 
 
-def reflected(start: int, stop: int, radius: int, size: int) -> np.ndarray:
-    """Source index of positions start - radius ... stop + radius - 1 on an axis of `size`, reflected at its ends."""
-    at = np.arange(start - radius, stop + radius) % (2 * size)
-    return np.minimum(at, 2 * size - 1 - at)
-
-
 def _gaussian(array: Array, *, at: At, answers: Mapping[str, Answer], sigma: Sequence[float], truncate: float) -> Array:
     from cristae.filters import gaussian_kernel
 

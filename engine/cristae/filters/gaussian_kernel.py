@@ -18,9 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from cristae.filters.gaussian import reflected
+from cristae.filters.edge import reflected
 
 f32 = np.float32
+
 
 class Reach(NamedTuple):
     """Along one axis: the source index of every position, and the span of the source that they cover.

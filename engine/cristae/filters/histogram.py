@@ -26,8 +26,8 @@ DENSE = 2**20
 """Integer values of a block that lie within so wide a range are counted by index; wider ones are sorted."""
 CHUNK = 2**18
 """Voxels counted at once: their indices need eight bytes each."""
-COUNT_COST = Cost(32.0, 3.0)
-"""Bytes are those of sorting a wide range (which takes 200 ns a voxel); a range within DENSE needs 12 MB in all."""
+SORTED = Cost(32.0, 3.0)
+"""Integers that may be wide: bytes are those of sorting (then 200 ns a voxel), time that of counting by index."""
 
 
 def extrema(*, ndim: int, scope: Scope = "frame") -> Measure:
@@ -61,7 +61,8 @@ def histogram(bins: int = BINS, *, ndim: int, dtype: str = "float32", scope: Sco
     if not isinstance(bins, int) or isinstance(bins, bool) or bins < 2:
         raise InvalidConfiguration(f"histogram: bins is {bins!r}, but must be a whole number, 2 or more")
     if np.dtype(dtype).kind in "biu":
-        return Measure("histogram", {}, _count, _join, _same, no_halo(ndim), scope, COUNT_COST)
+        cost = Cost(1.5, 3.0) if np.dtype(dtype).itemsize <= 2 else SORTED
+        return Measure("histogram", {}, _count, _join, _same, no_halo(ndim), scope, cost)
     return Measure(
         "histogram",
         {"bins": bins},
@@ -70,7 +71,7 @@ def histogram(bins: int = BINS, *, ndim: int, dtype: str = "float32", scope: Sco
         partial(centred, dtype=dtype),
         no_halo(ndim),
         scope,
-        Cost(1.0, 6.0),
+        Cost(1.5, 6.0),
         asks={"extrema": extrema(ndim=ndim, scope=scope)},
     )
 

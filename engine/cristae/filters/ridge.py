@@ -69,8 +69,12 @@ def ridge(
     -----
     A. F. Frangi, W. J. Niessen, K. L. Vincken, M. A. Viergever, Multiscale vessel enhancement filtering, MICCAI 1998,
     LNCS 1496, 130, doi:10.1007/BFb0056195. Eigenvalues in closed form: O. K. Smith, Commun. ACM 4, 168 (1961),
-    doi:10.1145/355578.366316. The radius is that of the image: a tube thinner than the point spread function looks as
-    wide as that, sigma^2 = R^2 / 2 + sigma_psf^2.
+    doi:10.1145/355578.366316.
+
+    The radius is that of the image, point spread function included. In the plane a tube is seen in projection and
+    answers most 1.18 times above its radius, a flat stripe sqrt(2) times above its half width.
+
+    A voxel that is NaN reaches no response: it compares as not above 0. Inputs are checked where they are read.
     """
     if method != "frangi":
         raise InvalidConfiguration(f"ridge: method {method!r} is not known; the only one is frangi")

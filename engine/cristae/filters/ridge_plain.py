@@ -16,7 +16,7 @@ from math import sqrt
 import numpy as np
 
 from cristae.array import Array, namespace
-from cristae.filters.gaussian import reflected
+from cristae.filters.edge import reflected
 
 Scale = tuple[np.ndarray, ...]
 

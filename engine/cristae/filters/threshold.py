@@ -85,9 +85,10 @@ def otsu(*, ndim: int, dtype: str, scope: Scope = "frame") -> Measure:
 def otsu_value(counts: np.ndarray, values: np.ndarray) -> np.generic:
     """The value after which to cut a histogram so that the variance between the two classes is largest.
 
-    counts : (n,) integers; values : (n,) ascending. Values that do not occur may be left out: between two values that
-    do, every cut is the same, and the first of equals is taken. Counts are added as float32, as scikit-image does.
+    counts : (n,) integers; values : (n,) ascending. Values that do not occur may be there or not: between two values
+    that do, every cut is the same, and the first of equals is taken. Counts are added as float32, as scikit-image does.
     """
+    counts, values = counts[counts > 0], values[counts > 0]
     if values.size == 1:
         return cast(np.generic, values[0])
     weight = counts.astype(np.float32)
@@ -121,7 +122,8 @@ def above(array: Array, value: float) -> Array:
         if not info.min <= whole <= info.max:
             return xp.full(array.shape, whole < info.min, dtype=bool)
         return array > whole
-    limit = dtype.type(value)
+    with np.errstate(over="ignore"):
+        limit = dtype.type(value)
     if float(limit) > value:
         limit = np.nextafter(limit, dtype.type(-np.inf))
     return array > float(limit)

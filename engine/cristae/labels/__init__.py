@@ -3,12 +3,16 @@
     components   the stage `label`
     seams        what a block tells its neighbours, and which of their components touch
     union        one canonical id for every component
+
+Compiled loops live beside them: `seams_kernel` over voxels, `union_kernel` over ids.
 """
 
 from collections.abc import Callable, Mapping
 
 from cristae.blocks.stage import Stage
 from cristae.labels.components import label
+
+__all__ = ["STAGES", "label"]
 
 STAGES: Mapping[str, Callable[..., Stage]] = {
     "label": label,

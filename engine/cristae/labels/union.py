@@ -4,7 +4,8 @@ Canonical ids follow the raster order of each component's first voxel, so they a
 the whole volume, whatever the block grid. Objects that are too small go after joining, never before.
 
 Memory: 4 bytes an id for parents, which become the canonical ids in place, beside the 12 that describe it (`first`
-and `voxels`); with a size filter 16 more for each root that something joined. Twice the 4 beyond 2**32 ids.
+and `voxels`); with a size filter as many more as hold the limit, which is as far as sizes are counted: 1 up to 255
+voxels, 2 up to 65535. Beyond 2**32 ids a parent takes 8.
 """
 
 from __future__ import annotations
@@ -49,18 +50,15 @@ def canonical(
     (ids,) uint32 (uint64 where more than 2**32 - 1 objects are left), 1, 2, ... in raster order and 0 for what was
     dropped; and how many objects are left.
     """
-    from cristae.labels.union_kernel import add_joined, number, roots_of_joined, unite
+    from cristae.labels.union_kernel import gather, number, unite
 
     parent = np.arange(first.size, dtype=np.uint32 if first.size < 2**32 else np.uint64)
-    joined = unite(parent, first, pairs)
-    roots = np.empty(joined if min_voxels > 1 else 0, parent.dtype)
-    if roots.size:
-        roots_of_joined(parent, roots)
-        roots = np.unique(roots)
-    extra = np.zeros(roots.size, np.int64)
-    if roots.size:
-        add_joined(parent, voxels, roots, extra)
+    unite(parent, first, pairs)
+    size = np.empty(first.size if min_voxels > 1 else 0, np.min_scalar_type(min_voxels))
+    if size.size:
+        np.minimum(voxels, size.dtype.type(min_voxels), out=size, casting="unsafe")
+        gather(parent, size, min_voxels)
     filled = np.flatnonzero(np.diff(offset))
     entry = filled[np.argsort(first[offset[filled]])]
-    objects = int(number(parent, first, offset, entry, voxels, roots, extra, max(min_voxels, 1)))
+    objects = int(number(parent, first, offset, entry, size, min_voxels))
     return parent.astype(np.uint32 if objects < 2**32 else np.uint64, copy=False), objects

@@ -23,8 +23,8 @@ def root(parent: np.ndarray, i: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def unite(parent: np.ndarray, first: np.ndarray, pairs: np.ndarray) -> int:
-    """Join each pair, then point everyone at its root; how many ids are not roots.
+def unite(parent: np.ndarray, first: np.ndarray, pairs: np.ndarray) -> None:
+    """Join each pair, then point everyone at its root.
 
     parent : (ids,) starts as arange, changed in place.
     pairs : (k, 2) int64.
@@ -39,64 +39,48 @@ def unite(parent: np.ndarray, first: np.ndarray, pairs: np.ndarray) -> int:
             parent[b] = a
         else:
             parent[a] = b
-    joined = 0
     for i in range(parent.size):
         if parent[i] != i:
             parent[i] = root(parent, i)
-            joined += 1
-    return joined
 
 
 @njit(nogil=True, cache=True)
-def roots_of_joined(parent: np.ndarray, roots: np.ndarray) -> None:
-    """The root of every id that is not one, into `roots` (joined,), with repeats."""
-    k = 0
+def gather(parent: np.ndarray, size: np.ndarray, least: int) -> None:
+    """Add the size of everyone to its root, counting no further than `least`.
+
+    parent : (ids,) every id points at its root.
+    size : (ids,) of a type that holds `least`, nowhere above it; changed in place.
+    """
     for i in range(parent.size):
         if parent[i] != i:
-            roots[k] = parent[i]
-            k += 1
-
-
-@njit(nogil=True, cache=True)
-def add_joined(parent: np.ndarray, voxels: np.ndarray, roots: np.ndarray, extra: np.ndarray) -> None:
-    """Sum, into extra (len(roots),) int64, the voxels that each of the ascending `roots` gained by joining."""
-    for i in range(parent.size):
-        if parent[i] != i:
-            extra[np.searchsorted(roots, parent[i])] += voxels[i]
+            size[parent[i]] = min(np.int64(size[parent[i]]) + np.int64(size[i]), least)
 
 
 @njit(nogil=True, cache=True)
 def number(
-    parent: np.ndarray,
-    first: np.ndarray,
-    offset: np.ndarray,
-    entry: np.ndarray,
-    voxels: np.ndarray,
-    roots: np.ndarray,
-    extra: np.ndarray,
-    least: int,
+    parent: np.ndarray, first: np.ndarray, offset: np.ndarray, entry: np.ndarray, size: np.ndarray, least: int
 ) -> int:
     """Turn parents into canonical ids in place; how many objects there are.
 
-    parent : (ids,) every id points at its root; becomes 1, 2, ... by the root's first, 0 below `least` voxels.
+    parent : (ids,) every id points at its root; becomes 1, 2, ... by the root's first, 0 where the root is too small.
     offset : (blocks + 1,) where each block's ids begin.
     entry : (m,) the blocks that have ids, by the first of their first id.
-    roots, extra : ascending roots that gained voxels by joining, and how many.
+    size : (ids,) size of each root as `gather` leaves it; empty to keep every root.
 
     The blocks' ascending lists are merged with a heap that holds a block from its first id to its last: ids come by in
     raster order, without a sort and without a copy of `first`. A root comes before all that joined it.
     """
     heap = np.empty(entry.size, np.int64)  # next id of each open block; the least first is at the top
     stop = np.empty(entry.size, np.int64)  # where that block's ids end
-    size = 0
+    opened = 0
     entered = 0
     count = 0
-    while size > 0 or entered < entry.size:
-        if entered < entry.size and (size == 0 or first[offset[entry[entered]]] < first[heap[0]]):
+    while opened > 0 or entered < entry.size:
+        if entered < entry.size and (opened == 0 or first[offset[entry[entered]]] < first[heap[0]]):
             block = entry[entered]
             entered += 1
-            at = size
-            size += 1
+            at = opened
+            opened += 1
             i, end = offset[block], offset[block + 1]
             while at > 0 and first[heap[(at - 1) // 2]] > first[i]:
                 heap[at], stop[at] = heap[(at - 1) // 2], stop[(at - 1) // 2]
@@ -106,31 +90,25 @@ def number(
         i, end = heap[0], stop[0]
         if parent[i] != i:
             parent[i] = parent[parent[i]]  # its root came before, and is numbered
+        elif size.size > 0 and size[i] < least:
+            parent[i] = 0
         else:
-            total = np.int64(voxels[i]) if least > 1 else 1
-            if total < least and roots.size > 0:
-                k = np.searchsorted(roots, i)
-                if k < roots.size and roots[k] == i:
-                    total += extra[k]
-            if total < least:
-                parent[i] = 0
-            else:
-                count += 1
-                parent[i] = count
+            count += 1
+            parent[i] = count
 
         i += 1
         if i == end:
-            size -= 1
-            if size == 0:
+            opened -= 1
+            if opened == 0:
                 continue
-            i, end = heap[size], stop[size]
+            i, end = heap[opened], stop[opened]
         key = first[i]
         at = 0
         while True:
             child = 2 * at + 1
-            if child >= size:
+            if child >= opened:
                 break
-            if child + 1 < size and first[heap[child + 1]] < first[heap[child]]:
+            if child + 1 < opened and first[heap[child + 1]] < first[heap[child]]:
                 child += 1
             if first[heap[child]] > key:
                 break

@@ -76,14 +76,19 @@ def table(
         return ask(measure, *arrays).arrays["rows"]
 
     finish = partial(finish_rows, voxel_um=voxel_um, shape=labels.shape, translation_um=translation_um)
-    first = "shape" if "shape" in groups else "index"
-    found = finish(first, rows(MEASURES[first](voxel_um=voxel_um), labels))
+    found: dict[str, np.ndarray] = {}
+    if "intensity" in groups:
+        for name, image in channels.items():
+            # The first channel brings the shape along: walking the labels is most of the work.
+            measure = intensity(voxel_um=voxel_um, dtype=image.dtype.name, channel=name, shape=not found)
+            measured = rows(measure, labels, image)
+            if not found:
+                found = finish("shape", measured)
+            found |= finish("intensity", measured, channel=name if len(channels) > 1 else None)
+    else:
+        first = "shape" if "shape" in groups else "index"
+        found = finish(first, rows(MEASURES[first](voxel_um=voxel_um), labels))
     if groups & {"surface", "topology"}:
         both = windows(voxel_um=voxel_um, surface="surface" in groups, topology="topology" in groups)
         found |= finish("surface", rows(both, labels))
-    if "intensity" in groups:
-        for name, image in channels.items():
-            measure = intensity(voxel_um=voxel_um, dtype=image.dtype.name, channel=name)
-            suffix = name if len(channels) > 1 else None
-            found |= finish("intensity", rows(measure, labels, image), channel=suffix)
     return {name: found[name] for name in ("label", *wanted)}

@@ -18,6 +18,7 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost
 from cristae.errors import InvalidInput
 from cristae.grid import Box, no_halo
+from cristae.morphology.moments import SHAPE_FIELDS, fill_moments
 from cristae.morphology.rows import (
     Region,
     label_region,
@@ -33,10 +34,11 @@ from cristae.morphology.rows import (
 )
 
 
-def intensity(*, voxel_um: Sequence[float], dtype: str, channel: str = "") -> Measure:
+def intensity(*, voxel_um: Sequence[float], dtype: str, channel: str = "", shape: bool = False) -> Measure:
     """Sum, mean, deviation, extremes and weighted centroid of one channel in each label.
 
-    The measure reads labels and that channel; `dtype` is the channel's, and `channel` its name in messages.
+    The measure reads labels and that channel; `dtype` is the channel's, and `channel` its name in messages. With
+    `shape`, rows also carry what the measure `shape` finds, at a small part of its price.
 
     Raises
     ------
@@ -49,12 +51,13 @@ def intensity(*, voxel_um: Sequence[float], dtype: str, channel: str = "") -> Me
         )
     exact = "<i8" if kind.kind in "bui" and kind.itemsize <= 4 else "<f8"
     rows = row_type(
-        ("voxels", "<i8"), ("sum", exact), ("least", exact), ("largest", exact),
+        *(SHAPE_FIELDS if shape else (("voxels", "<i8"),)),
+        ("sum", exact), ("least", exact), ("largest", exact),
         ("pivot", "<f8"), ("shifted", "<f8"), ("squared", "<f8"), ("weighted", "<f8", (3,)),
     )  # fmt: skip
     ndim = len(voxel_um)
     return Measure(
-        "intensity",
+        "shape_intensity" if shape else "intensity",
         {"ndim": ndim, "dtype": kind.name, "channel": channel},
         partial(_partial, dtype=rows, channel=channel),
         partial(merge_rows, dtype=rows),
@@ -72,19 +75,19 @@ def _partial(
 
     where, shown = label_region(labels, at), region(image, at.reads[1], at.out)
     values = shown.array.astype(np.float32) if shown.array.dtype == np.float16 else shown.array
-    start = np.zeros((32, kernel.EXACT_WIDTH), dtype["sum"])
-    keys, slots, sums, exact = kernel.intensities(where.array, where.lo, values, shown.lo, where.size, start)
+    kind = np.empty(0, dtype["sum"])
+    keys, slots, sums, powers, exact = kernel.intensities(where.array, where.lo, values, shown.lo, where.size, kind)
     names, order = slots_by_label(keys, slots)
-    sums, exact = sums[order], exact[order]
+    powers, exact = powers[order], exact[order]
     if not np.isfinite(exact[:, kernel.SUM]).all():
         _refuse_non_finite(where, shown, at.out, channel)
     rows = new_rows(dtype, names, at.out.start)
-    rows["voxels"] = sums[:, kernel.VOXELS]
+    fill_moments(rows, sums[order])
     rows["sum"], rows["least"], rows["largest"] = exact.T
-    rows["pivot"] = sums[:, kernel.PIVOT]
-    rows["shifted"] = sums[:, kernel.SHIFTED]
-    rows["squared"] = sums[:, kernel.SQUARED]
-    rows["weighted"] = sums[:, kernel.WEIGHTED :]
+    rows["pivot"] = powers[:, kernel.PIVOT]
+    rows["shifted"] = powers[:, kernel.SHIFTED]
+    rows["squared"] = powers[:, kernel.SQUARED]
+    rows["weighted"] = powers[:, kernel.WEIGHTED :]
     return {"rows": rows}
 
 
@@ -135,7 +138,7 @@ def finish_intensity(
     # About the label's first block, so that a far origin costs no digits.
     base = origins(rows)[starts]
     shift = origins(rows) - spread(base, starts, len(rows))
-    moment = total(rows["weighted"] + shift * rows["sum"][:, None], starts)
+    moment = total(rows["weighted"] + shift * rows["sum"][:, None].astype(np.float64), starts)
     with np.errstate(divide="ignore", invalid="ignore"):
         centre = base + moment / columns["intensity_sum"][:, None]
     for a, axis in list(enumerate("zyx"))[-ndim:]:

@@ -1,7 +1,8 @@
-"""Compiled loop: count, sums and extremes of an image inside each label of a block.
+"""Compiled loop: moments of each label of a block, with the sums and extremes of an image inside it.
 
 Powers are taken of the difference to a pivot, the value of the label's first voxel in the block, so that a bright
-object with little spread loses no digits. Labels are numbered as in `moments_kernel`.
+object with little spread loses no digits. Labels are numbered and walked as in `moments_kernel`: finding the runs is
+most of the work, so their moments come with them.
 """
 
 from __future__ import annotations
@@ -9,11 +10,79 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cristae.morphology.moments_kernel import enter, longer, place
+from cristae.morphology.moments_kernel import LOW, WIDTH, add_run, end_of_run, enough, longer, place, wider
 
-# Columns of `sums`; `exact` holds sum, least and largest in a type that loses nothing.
-VOXELS, PIVOT, SHIFTED, SQUARED, WEIGHTED, WIDTH = 0, 1, 2, 3, 4, 7
-SUM, LEAST, LARGEST, EXACT_WIDTH = 0, 1, 2, 3
+# Columns of `powers`; `exact` holds sum, least and largest in a type that loses nothing.
+PIVOT, SHIFTED, SQUARED, WEIGHTED, POWERS = 0, 1, 2, 3, 6
+SUM, LEAST, LARGEST, EXACT = 0, 1, 2, 3
+
+
+@njit(nogil=True, cache=True)
+def add_values(powers: np.ndarray, exact: np.ndarray, values: np.ndarray, z: int, y: int, a: int, x: int) -> None:
+    """Add values a to x - 1 of one row to the sums of their label."""
+    pivot = powers[PIVOT]
+    amount, least, largest = exact[SUM], exact[LEAST], exact[LARGEST]
+    shifted = squared = along = 0.0
+    for i in range(a, x):
+        v = float(values[i])
+        d = v - pivot
+        amount += values[i]
+        least = min(least, values[i])
+        largest = max(largest, values[i])
+        shifted += d
+        squared += d * d
+        along += v * i
+    mass = shifted + (x - a) * pivot
+    exact[SUM], exact[LEAST], exact[LARGEST] = amount, least, largest
+    powers[SHIFTED] += shifted
+    powers[SQUARED] += squared
+    powers[WEIGHTED] += mass * z
+    powers[WEIGHTED + 1] += mass * y
+    powers[WEIGHTED + 2] += along
+
+
+@njit(nogil=True, cache=True)
+def _walk(
+    labels: np.ndarray,
+    lo: tuple[int, int, int],
+    image: np.ndarray,
+    image_lo: tuple[int, int, int],
+    size: tuple[int, int, int],
+    keys: np.ndarray,
+    slots: np.ndarray,
+    sums: np.ndarray,
+    powers: np.ndarray,
+    exact: np.ndarray,
+    begin: int,
+    found: int,
+) -> tuple[int, int]:
+    # As `moments_kernel._walk`.
+    last, s = np.uint64(0), 0
+    for i in range(begin, size[0] * size[1]):
+        if found + size[2] > sums.shape[0]:
+            return i, found
+        z, y = i // size[1], i % size[1]
+        row = labels[lo[0] + z, lo[1] + y, lo[2] : lo[2] + size[2]]
+        values = image[image_lo[0] + z, image_lo[1] + y, image_lo[2] : image_lo[2] + size[2]]
+        x = 0
+        while x < row.size:
+            a, x = x, end_of_run(row, x)
+            label = np.uint64(row[a])
+            if label == 0:
+                continue
+            if label != last:
+                last = label
+                p = place(keys, slots, label)
+                s = slots[p] - 1
+                if s < 0:
+                    s = found
+                    found += 1
+                    keys[p], slots[p] = label, found
+                    sums[s, LOW : LOW + 3] = size
+                    powers[s, PIVOT] = exact[s, LEAST] = exact[s, LARGEST] = values[a]
+            add_run(sums[s], z, y, a, x)
+            add_values(powers[s], exact[s], values, z, y, a, x)
+    return size[0] * size[1], found
 
 
 @njit(nogil=True, cache=True)
@@ -23,67 +92,25 @@ def intensities(
     image: np.ndarray,
     image_lo: tuple[int, int, int],
     size: tuple[int, int, int],
-    exact: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of `image` over each label of the core.
+    kind: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Moments of each label of the core, and sums of `image` over it.
 
     labels, image : (z, y, x) C-contiguous; their cores begin at `lo` and `image_lo` and have the shape `size`.
-    exact : (n > 0, 3) zeros, int64 for integer images and float64 for others; says the type of the second table.
+    kind : (0,) int64 for integer images of up to 4 bytes, float64 for others; the type of the last table.
 
     Returns
     -------
-    keys, slots; sums (slots or more, WIDTH) float64: voxels, pivot, sum and sum of squares of value - pivot, sum of
-    value times z, y, x; exact (slots or more, 3): sum, least, largest value.
+    keys, slots and sums as of `moments`; powers (slots or more, POWERS) float64: pivot, sum and sum of squares of
+    value - pivot, sum of value times z, y, x; exact (slots or more, EXACT): sum, least, largest value.
     """
-    keys, slots = np.zeros(64, np.uint64), np.zeros(64, np.int64)
-    sums = np.zeros((32, WIDTH), np.float64)
-    found, last, s = 0, np.uint64(0), 0
-    for z in range(size[0]):
-        for y in range(size[1]):
-            row = labels[lo[0] + z, lo[1] + y, lo[2] : lo[2] + size[2]]
-            value = image[image_lo[0] + z, image_lo[1] + y, image_lo[2] : image_lo[2] + size[2]]
-            x = 0
-            while x < row.size:
-                while x < row.size and row[x] == 0:
-                    x += 1
-                if x == row.size:
-                    break
-                a = x
-                label = np.uint64(row[a])
-                if label != last:
-                    last = label
-                    s = slots[place(keys, slots, label)] - 1
-                    if s < 0:
-                        keys, slots = enter(keys, slots, found, label)
-                        s = found
-                        found += 1
-                        if s == sums.shape[0]:
-                            sums = longer(sums)
-                        if s == exact.shape[0]:
-                            exact = longer(exact)
-                        sums[s, PIVOT] = value[a]
-                        exact[s, LEAST] = value[a]
-                        exact[s, LARGEST] = value[a]
-                pivot = sums[s, PIVOT]
-                amount, least, largest = exact[s, SUM], exact[s, LEAST], exact[s, LARGEST]
-                mass = shifted = squared = along = 0.0
-                while x < row.size and row[x] == row[a]:
-                    v = float(value[x])
-                    d = v - pivot
-                    amount += value[x]
-                    least = min(least, value[x])
-                    largest = max(largest, value[x])
-                    mass += v
-                    shifted += d
-                    squared += d * d
-                    along += v * x
-                    x += 1
-                exact[s, SUM], exact[s, LEAST], exact[s, LARGEST] = amount, least, largest
-                w = sums[s]
-                w[VOXELS] += x - a
-                w[SHIFTED] += shifted
-                w[SQUARED] += squared
-                w[WEIGHTED] += mass * z
-                w[WEIGHTED + 1] += mass * y
-                w[WEIGHTED + 2] += along
-    return keys, slots, sums, exact
+    room = enough(size[2])
+    keys, slots = np.zeros(2 * room, np.uint64), np.zeros(2 * room, np.int64)
+    sums, powers = np.zeros((room, WIDTH), np.int64), np.zeros((room, POWERS))
+    exact = np.zeros((room, EXACT), kind.dtype)
+    done, found = _walk(labels, lo, image, image_lo, size, keys, slots, sums, powers, exact, 0, 0)
+    while done < size[0] * size[1]:
+        keys, slots = wider(keys, slots)
+        sums, powers, exact = longer(sums), longer(powers), longer(exact)
+        done, found = _walk(labels, lo, image, image_lo, size, keys, slots, sums, powers, exact, done, found)
+    return keys, slots, sums, powers, exact

@@ -22,6 +22,7 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost
 from cristae.grid import Shape, no_halo
 from cristae.morphology.rows import (
+    Field,
     label_region,
     merge_rows,
     new_rows,
@@ -33,10 +34,9 @@ from cristae.morphology.rows import (
     total,
 )
 
-INDEX = row_type(("voxels", "<i8"), ("low", "<i4", (3,)), ("high", "<i4", (3,)))
-SHAPE = row_type(
-    ("voxels", "<i8"), ("low", "<i4", (3,)), ("high", "<i4", (3,)), ("first", "<i8", (3,)), ("second", "<i8", (6,))
-)
+_BOX: tuple[Field, ...] = ("voxels", "<i8"), ("low", "<i4", (3,)), ("high", "<i4", (3,))
+SHAPE_FIELDS: tuple[Field, ...] = (*_BOX, ("first", "<i8", (3,)), ("second", "<i8", (6,)))
+INDEX, SHAPE = row_type(*_BOX), row_type(*SHAPE_FIELDS)
 
 # Which two axes each second moment multiplies: zz yy xx zy zx yx.
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
@@ -71,15 +71,23 @@ def _partial(labels: Array, *, at: At, answers: Mapping[str, Answer], dtype: np.
     where = label_region(labels, at)
     keys, slots, sums = kernel.moments(where.array, where.lo, where.size)
     names, order = slots_by_label(keys, slots)
-    sums = sums[order]
     rows = new_rows(dtype, names, at.out.start)
+    fill_moments(rows, sums[order])
+    return {"rows": rows}
+
+
+def fill_moments(rows: np.ndarray, sums: np.ndarray) -> None:
+    """Write a kernel's sums into those fields of index and shape that the rows have; boxes become absolute."""
+    from cristae.morphology import moments_kernel as kernel
+
+    names = rows.dtype.names or ()
     rows["voxels"] = sums[:, kernel.VOXELS]
-    rows["low"] = origins(rows) + sums[:, kernel.LOW : kernel.LOW + 3]
-    rows["high"] = origins(rows) + sums[:, kernel.HIGH : kernel.HIGH + 3]
-    if dtype == SHAPE:
+    if "low" in names:
+        rows["low"] = origins(rows) + sums[:, kernel.LOW : kernel.LOW + 3]
+        rows["high"] = origins(rows) + sums[:, kernel.HIGH : kernel.HIGH + 3]
+    if "first" in names:
         rows["first"] = sums[:, kernel.FIRST : kernel.FIRST + 3]
         rows["second"] = sums[:, kernel.SECOND : kernel.SECOND + 6]
-    return {"rows": rows}
 
 
 def finish_index(rows: np.ndarray, *, ndim: int) -> dict[str, np.ndarray]:

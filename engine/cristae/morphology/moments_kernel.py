@@ -34,21 +34,15 @@ def place(keys: np.ndarray, slots: np.ndarray, label: np.uint64) -> np.int64:
 
 
 @njit(nogil=True, cache=True)
-def enter(keys: np.ndarray, slots: np.ndarray, found: int, label: np.uint64) -> tuple[np.ndarray, np.ndarray]:
-    """The table with a new label in slot `found`, twice as long where it was half full."""
-    if 2 * (found + 1) > keys.size:
-        old_keys, old_slots = keys, slots
-        keys = np.zeros(2 * old_keys.size, np.uint64)
-        slots = np.zeros(2 * old_keys.size, np.int64)
-        for i in range(old_keys.size):
-            if old_slots[i] != 0:
-                p = place(keys, slots, old_keys[i])
-                keys[p] = old_keys[i]
-                slots[p] = old_slots[i]
-    p = place(keys, slots, label)
-    keys[p] = label
-    slots[p] = found + 1
-    return keys, slots
+def wider(keys: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same table in twice as many places."""
+    more_keys, more_slots = np.zeros(2 * keys.size, np.uint64), np.zeros(2 * keys.size, np.int64)
+    for i in range(keys.size):
+        if slots[i] != 0:
+            p = place(more_keys, more_slots, keys[i])
+            more_keys[p] = keys[i]
+            more_slots[p] = slots[i]
+    return more_keys, more_slots
 
 
 @njit(nogil=True, cache=True)
@@ -57,6 +51,32 @@ def longer(sums: np.ndarray) -> np.ndarray:
     more = np.zeros((2 * sums.shape[0], sums.shape[1]), sums.dtype)
     more[: sums.shape[0]] = sums
     return more
+
+
+@njit(nogil=True, cache=True)
+def enough(width: int) -> int:
+    """Slots to begin with, a power of two: every voxel of two rows of voxels may be a new label."""
+    slots = 32
+    while slots < 2 * width:
+        slots *= 2
+    return slots
+
+
+@njit(nogil=True, cache=True)
+def end_of_run(row: np.ndarray, x: int) -> int:
+    """Where the run of equal voxels that begins at x ends."""
+    value = row[x]
+    x += 1
+    while x + 8 <= row.size:
+        # Eight differences at once: without a branch between them, they are one vector.
+        other = (row[x] ^ value) | (row[x + 1] ^ value) | (row[x + 2] ^ value) | (row[x + 3] ^ value)
+        other |= (row[x + 4] ^ value) | (row[x + 5] ^ value) | (row[x + 6] ^ value) | (row[x + 7] ^ value)
+        if other != 0:
+            break
+        x += 8
+    while x < row.size and row[x] == value:
+        x += 1
+    return x
 
 
 @njit(nogil=True, cache=True)
@@ -85,6 +105,44 @@ def add_run(w: np.ndarray, z: int, y: int, a: int, x: int) -> None:
 
 
 @njit(nogil=True, cache=True)
+def _walk(
+    labels: np.ndarray,
+    lo: tuple[int, int, int],
+    size: tuple[int, int, int],
+    keys: np.ndarray,
+    slots: np.ndarray,
+    sums: np.ndarray,
+    begin: int,
+    found: int,
+) -> tuple[int, int]:
+    # From row `begin` on, as far as there is room for a row of new labels: the row that comes next, the labels found.
+    # The tables stay the same arrays here; a loop that may exchange them is three times slower.
+    last, s = np.uint64(0), 0
+    for i in range(begin, size[0] * size[1]):
+        if found + size[2] > sums.shape[0]:
+            return i, found
+        z, y = i // size[1], i % size[1]
+        row = labels[lo[0] + z, lo[1] + y, lo[2] : lo[2] + size[2]]
+        x = 0
+        while x < row.size:
+            a, x = x, end_of_run(row, x)
+            label = np.uint64(row[a])
+            if label == 0:
+                continue
+            if label != last:
+                last = label
+                p = place(keys, slots, label)
+                s = slots[p] - 1
+                if s < 0:
+                    s = found
+                    found += 1
+                    keys[p], slots[p] = label, found
+                    sums[s, LOW : LOW + 3] = size
+            add_run(sums[s], z, y, a, x)
+    return size[0] * size[1], found
+
+
+@njit(nogil=True, cache=True)
 def moments(
     labels: np.ndarray, lo: tuple[int, int, int], size: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -96,31 +154,12 @@ def moments(
     -------
     keys, slots, and sums (slots or more, WIDTH) int64: voxels; z y x; zz yy xx zy zx yx; least z y x; largest + 1.
     """
-    keys, slots = np.zeros(64, np.uint64), np.zeros(64, np.int64)
-    sums = np.zeros((32, WIDTH), np.int64)
-    found, last, s = 0, np.uint64(0), 0
-    for z in range(size[0]):
-        for y in range(size[1]):
-            row = labels[lo[0] + z, lo[1] + y, lo[2] : lo[2] + size[2]]
-            x = 0
-            while x < row.size:
-                while x < row.size and row[x] == 0:
-                    x += 1
-                if x == row.size:
-                    break
-                a = x
-                while x < row.size and row[x] == row[a]:
-                    x += 1
-                label = np.uint64(row[a])
-                if label != last:
-                    last = label
-                    s = slots[place(keys, slots, label)] - 1
-                    if s < 0:
-                        keys, slots = enter(keys, slots, found, label)
-                        s = found
-                        found += 1
-                        if s == sums.shape[0]:
-                            sums = longer(sums)
-                        sums[s, LOW : LOW + 3] = size
-                add_run(sums[s], z, y, a, x)
+    room = enough(size[2])
+    keys, slots = np.zeros(2 * room, np.uint64), np.zeros(2 * room, np.int64)
+    sums = np.zeros((room, WIDTH), np.int64)
+    done, found = _walk(labels, lo, size, keys, slots, sums, 0, 0)
+    while done < size[0] * size[1]:
+        keys, slots = wider(keys, slots)
+        sums = longer(sums)
+        done, found = _walk(labels, lo, size, keys, slots, sums, done, found)
     return keys, slots, sums

@@ -32,7 +32,9 @@ def row_type(*fields: Field) -> np.dtype[Any]:
 
 
 def merge_rows(partials: Sequence[Partial], dtype: np.dtype[Any]) -> Partial:
-    """The rows of all partials, sorted by label and then by raster order of their blocks."""
+    """The rows of all partials, sorted by label and then by raster order of their blocks; each partial is sorted."""
+    if len(partials) == 1:
+        return {"rows": partials[0]["rows"]}
     rows = np.concatenate([p["rows"] for p in partials]) if partials else np.empty(0, dtype)
     return {"rows": rows[np.lexsort((rows["x0"], rows["y0"], rows["z0"], rows["label"]))]}
 
@@ -59,12 +61,12 @@ def segments(rows: np.ndarray) -> np.ndarray:
 
 def total(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Sums of `values` (rows, ...) over each segment, first row first."""
-    return np.add.reduceat(values, starts, axis=0) if len(starts) else values[:0]
+    return values if len(starts) == len(values) else np.add.reduceat(values, starts, axis=0)
 
 
 def spread(values: np.ndarray, starts: np.ndarray, rows: int) -> np.ndarray:
     """One value of each segment, given to each of its rows."""
-    return np.repeat(values, np.diff(starts, append=rows), axis=0)
+    return values if len(starts) == rows else np.repeat(values, np.diff(starts, append=rows), axis=0)
 
 
 @dataclass(frozen=True, slots=True)

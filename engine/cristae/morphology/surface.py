@@ -25,6 +25,7 @@ from cristae.array import Array
 from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost
 from cristae.errors import InvalidConfiguration
+from cristae.morphology.moments import fill_moments
 from cristae.morphology.rows import label_region, merge_rows, new_rows, row_type, segments, slots_by_label, total
 
 _BITS = 31  # of the largest worth: 4e9 windows of an object stay below 2^63
@@ -78,7 +79,7 @@ def _partial(
     found = np.zeros((len(names), len(fields)), np.int64)
     surface_kernel.windows(where.array, where.lo, where.size, len(voxel_um) == 2, keys, slots, worth, found)
     rows = new_rows(dtype, names, at.out.start)
-    rows["voxels"] = sums[order, moments_kernel.VOXELS]
+    fill_moments(rows, sums[order])
     for k, name in enumerate(fields):
         rows[name] = found[order, k]
     return {"rows": rows}

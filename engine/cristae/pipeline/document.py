@@ -21,7 +21,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from cristae.errors import InvalidConfiguration
 
@@ -31,6 +31,7 @@ WORDS = ("from", "as", "keep")
 """Words of a step that are no parameters: what it works on, what it is called, whether its output is kept."""
 
 LARGEST = 1 << 20  # bytes; a larger file is an image given in the wrong place
+LONGEST = 160  # characters of what the parser says
 DEEPEST = 20  # levels; more, and an alias stands inside itself
 
 
@@ -119,11 +120,9 @@ def _parsed(text: str, path: str | None) -> Document:
         twice = f"the key {key[1]}" if key else "a key"
         raise InvalidConfiguration(f"{name}{_line(error)}: {twice} stands twice; keep one of them") from None
     except MarkedYAMLError as error:
-        said = ", ".join(str(part) for part in (error.context, error.problem) if part)
-        raise InvalidConfiguration(f"{name}{_line(error)}: this is not YAML, {said}") from None
-    except (YAMLError, RecursionError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise InvalidConfiguration(f"{name}: this is not YAML, {said}") from None
+        raise InvalidConfiguration(f"{name}{_line(error)}: this is not YAML, {_said(error)}") from None
+    except Exception as error:  # the parser meets some odd tags and keys with an error of Python's own
+        raise InvalidConfiguration(f"{name}: this is not YAML, {_said(error)}") from None
     places: dict[Route, int | str] = {}
     return Document(_plain(loaded, (), places, path), places, path)
 
@@ -142,6 +141,12 @@ def _text(path: Path) -> str:
         raise InvalidConfiguration(f"{path} is not UTF-8 text; {other}") from None
     except OSError as error:
         raise InvalidConfiguration(f"the pipeline file {path} cannot be read: {error.strerror}") from None
+
+
+def _said(error: Exception) -> str:
+    parts = (error.context, error.problem) if isinstance(error, MarkedYAMLError) else (error,)
+    said = " ".join(", ".join(str(part) for part in parts if part).split()) or type(error).__name__
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
 
 
 def _line(error: MarkedYAMLError) -> str:

@@ -74,7 +74,8 @@ def key_of(passes: Iterable[Pass], inputs: Mapping[str, Any], extra: Mapping[str
     steps: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for step in passes:
-        for fact in (*step.chain, *(a.measure for a in step.measures)):
+        facts: list[Stage | Measure] = [*step.chain, *(a.measure for a in step.measures)]
+        for fact in facts:
             steps.setdefault(fact.name, _plain(fact.params))
             sources.setdefault(fact.name, identity(fact))
     return {

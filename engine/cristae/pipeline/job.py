@@ -22,10 +22,10 @@ from cristae.blocks.work import Frame, Image, Pass, Target, Work
 from cristae.cluster.executor import open_cluster
 from cristae.cluster.model import parse_cluster
 from cristae.errors import PlanRefused
-from cristae.grid import Shape
+from cristae.grid import Shape, inner_chunk
 from cristae.pipeline import generation as gen
 from cristae.pipeline.compile import Choice
-from cristae.pipeline.sizes import choose_block, choose_chunk
+from cristae.pipeline.sizes import choose_block
 from cristae.store.bundle import write_bytes
 from cristae.store.claim import Claim
 from cristae.store.create import create_volume, publish, register_label
@@ -47,8 +47,8 @@ class ArrayOutput:
 
 
 @dataclass(frozen=True)
-class TableOutput:
-    """A table that a user asked for; `objects` are (object name, answer key of each group's rows)."""
+class FileOutput:
+    """A table or a picture that a run leaves; `writer` makes it from the answers and says what is in it."""
 
     final: Path
     writer: Callable[[Work, Path], dict[str, Any]]
@@ -65,10 +65,9 @@ class Job:
     passes: tuple[Pass, ...]
     targets: tuple[Target, ...]
     arrays: tuple[ArrayOutput, ...] = ()
-    tables: tuple[TableOutput, ...] = ()
+    files: tuple[FileOutput, ...] = ()
     choices: tuple[Choice, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
-    after: Callable[[Work, Path], None] | None = None
 
     @property
     def state(self) -> Path:
@@ -76,7 +75,7 @@ class Job:
 
     @property
     def finals(self) -> list[Path]:
-        return [o.final for o in self.arrays] + [o.final for o in self.tables]
+        return [o.final for o in self.arrays] + [o.final for o in self.files]
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,15 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         retried = journal.retry_aside()
         cluster = parse_cluster(settings.cluster, voxel_bytes(job))
         events = _recorder(generation.folder / "events.jsonl", listen)
-        events({"event": "start", "name": job.name, "cluster": str(cluster), "committed": journal.recovered, "retried": retried})
+        events(
+            {
+                "event": "start",
+                "name": job.name,
+                "cluster": str(cluster),
+                "committed": journal.recovered,
+                "retried": retried,
+            }
+        )
         with open_cluster(cluster, settings.memory) as executor:
             crew = Crew(executor, journal, str(path), digest, claim.epoch, events)
             totals = run_passes(work, crew, lambda step: _make_sink(work, job, step, settings, generation))
@@ -164,18 +171,26 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
 
 
 def _generation(job: Job, settings: Settings) -> tuple[gen.Generation, bool]:
-    key = gen.key_of(job.passes, {i.name: {n: v.identity() for n, v in i.volumes.items()} for i in job.images}, job.extra)
+    key = gen.key_of(
+        job.passes, {i.name: {n: v.identity() for n, v in i.volumes.items()} for i in job.images}, job.extra
+    )
     found = gen.latest(job.state)
     frozen = {"block": list(block_of(job, settings)), "versions": gen.versions(), "chunk": settings.chunk}
     if found is None:
         if not settings.fresh and (taken := [p for p in job.finals if _occupied(p)]):
-            raise PlanRefused(f"{taken[0]} exists already and is no result of this run; give another output name, or --fresh to move it aside")
+            raise PlanRefused(
+                f"{taken[0]} exists already and is no result of this run; give another output name, or --fresh to move it aside"
+            )
         return gen.begin(job.state, 1, key, frozen), True
     complete = (found.folder / "complete.json").exists()
     if settings.fresh and (complete or dict(found.key) != key):
         return gen.begin(job.state, found.number + 1, key, frozen), True
     gen.refuse_change(found.key, key, str(job.finals[0]))
-    if settings.block is not None and list(choose_block([tuple(found.frozen["block"])], [settings.block], settings.block)) != found.frozen["block"]:
+    if (
+        settings.block is not None
+        and list(choose_block([tuple(found.frozen["block"])], [settings.block], settings.block))
+        != found.frozen["block"]
+    ):
         raise PlanRefused(
             f"--block {_csv(settings.block)}: this run was started with blocks of {_csv(found.frozen['block'])}; leave --block out to go on, "
             "or give --fresh to start again"
@@ -215,7 +230,7 @@ def _facts(job: Job, generation: gen.Generation, block: Shape, settings: Setting
     return work, path, hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
 
 
-def staged_place(generation: gen.Generation, number: int, output: ArrayOutput | TableOutput) -> Path:
+def staged_place(generation: gen.Generation, number: int, output: ArrayOutput | FileOutput) -> Path:
     """Where an output lies until all are whole."""
     return generation.folder / "staged" / f"{number:05d}" / output.final.name
 
@@ -250,7 +265,7 @@ def _make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation:
             shape=shape,
             dtype="uint8" if spec.dtype == "bool" and target.kind != "scratch" else spec.dtype,
             voxel_um=spec.voxel_um,
-            chunk=choose_chunk(shard, chunk),
+            chunk=inner_chunk(shard, chunk),
             shard=shard,
             kind="label" if target.kind == "label" else "image",
             translation_um=like.translation_um if like is not None else None,
@@ -263,19 +278,18 @@ def _make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation:
 
 
 def _publish(job: Job, work: Work, generation: gen.Generation) -> dict[str, Any]:
-    """Finish the tables, then move every output into place, the old ones aside. Safe to do twice."""
+    """Finish tables and pictures, then move every output into place, the old ones aside. Safe to do twice."""
     facts: dict[str, Any] = {}
-    for n, table in enumerate(job.tables, len(job.arrays)):
+    for n, made in enumerate(job.files, len(job.arrays)):
         if not _published_file(generation):
-            facts |= table.writer(work, staged_place(generation, n, table))
-            reached("tables-written")
-    if job.after is not None:
-        job.after(work, generation.folder)
+            facts |= made.writer(work, staged_place(generation, n, made))
+            reached("files-written")
     if not _published_file(generation):
         _move_aside(job, generation)
         write_bytes(generation.folder / "published.json", b"{}")
         reached("published-marked")
-    for n, output in enumerate([*job.arrays, *job.tables]):
+    outputs: list[ArrayOutput | FileOutput] = [*job.arrays, *job.files]
+    for n, output in enumerate(outputs):
         _into_place(staged_place(generation, n, output), output.final)
         reached("in-place")
     for array in job.arrays:
@@ -335,5 +349,3 @@ def _recorder(path: Path, listen: Listener) -> Listener:
         listen(event)
 
     return record
-
-

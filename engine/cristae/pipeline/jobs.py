@@ -14,8 +14,10 @@ from cristae.blocks.work import Asked, Frame, Image, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask, staged
 from cristae.pipeline.file import Object, PipelineFile, Step, load
-from cristae.pipeline.job import ArrayOutput, Job, TableOutput
+from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.operations import build, known, stages
+from cristae.pipeline.overview import Overview, overview_name
+from cristae.pipeline.projection import projections
 from cristae.pipeline.tables import Group, Table
 from cristae.store.tables import check_suffix
 from cristae.store.volume import Volume, open_volume
@@ -34,7 +36,9 @@ class Inputs:
     time: tuple[int, int] | None = None
 
     def open(self, path: str) -> Volume:
-        return open_volume(absolute(path), axes=self.axes, voxel_um=self.voxel_um, frame_interval_s=self.frame_interval_s)
+        return open_volume(
+            absolute(path), axes=self.axes, voxel_um=self.voxel_um, frame_interval_s=self.frame_interval_s
+        )
 
     def frames(self, number: int, volume: Volume) -> list[Frame]:
         """The time points to do, each on its own."""
@@ -57,7 +61,9 @@ def one_channel(volume: Volume, wanted: str | int | None) -> int:
     """The channel to work on; may be left out where there is one."""
     if wanted is None and volume.channel_count > 1:
         names = ", ".join(f"{n}: {c.name}" for n, c in enumerate(volume.channels))
-        raise InvalidInput(f"{volume.path} has {volume.channel_count} channels ({names}); name one with --channel or channel:")
+        raise InvalidInput(
+            f"{volume.path} has {volume.channel_count} channels ({names}); name one with --channel or channel:"
+        )
     return volume.channel_index(wanted if wanted is not None else 0)
 
 
@@ -149,7 +155,7 @@ def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, column
         (step,),
         (),
         (),
-        (TableOutput(path, table),),
+        (FileOutput(path, table),),
         extra={"command": "measure", "columns": columns, **inputs.facts},
     )
 
@@ -210,13 +216,17 @@ def load_pipeline(path: str, changes: Sequence[str]) -> PipelineFile:
 def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, inputs: Inputs) -> Job:
     """`cristae run PIPELINE INPUT...`: every object's steps over every image."""
     if not paths:
-        raise InvalidConfiguration(f"{pipeline.path} names no input; give one on the command line, or write input: FILE in it")
+        raise InvalidConfiguration(
+            f"{pipeline.path} names no input; give one on the command line, or write input: FILE in it"
+        )
     volumes = [inputs.open(p) for p in paths]
     _unlike(volumes)
     images = tuple(Image(name, {"input": v}) for name, v in zip(_names(volumes), volumes, strict=True))
     frames = tuple(f for n, v in enumerate(volumes) for f in inputs.frames(n, v))
     in_store = out is None
-    if in_store and (len(volumes) > 1 or volumes[0].reader != "zarr" or not Path(volumes[0].path, "zarr.json").exists()):
+    if in_store and (
+        len(volumes) > 1 or volumes[0].reader != "zarr" or not Path(volumes[0].path, "zarr.json").exists()
+    ):
         raise InvalidConfiguration(
             f"{volumes[0].path} cannot hold results itself; give --out DIR for the labels and the table"
         )
@@ -224,7 +234,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     passes: list[Pass] = []
     targets: list[Target] = []
     arrays: list[ArrayOutput] = []
-    tables: list[TableOutput] = []
+    files: list[FileOutput] = []
     choices: list[Choice] = []
     for item in pipeline.objects:
         built = object_passes(item, volumes[0], inputs)
@@ -235,9 +245,15 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             for target in built.targets:
                 if target.kind != "scratch":
                     arrays.append(_array_output(root, in_store, image.name, n, target, len(pipeline.objects), paths[n]))
+        folder = root / "tables" / item.name
         if built.table is not None:
-            folder = root / "tables" / item.name
-            tables.append(TableOutput(folder / "table.parquet", built.table))
+            files.append(FileOutput(folder / "table.parquet", built.table))
+        if built.overview is not None:
+            where = folder if in_store or len(pipeline.objects) > 1 else root
+            files += [
+                FileOutput(where / overview_name(i.name, images), Overview(built.overview, n, item.name))
+                for n, i in enumerate(images)
+            ]
     name = "-".join(o.name for o in pipeline.objects)
     return Job(
         name,
@@ -247,7 +263,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         tuple(passes),
         tuple(targets),
         tuple(arrays),
-        tuple(tables),
+        tuple(files),
         tuple(choices),
         {"command": "run", **inputs.facts, "channels": [o.channel for o in pipeline.objects]},
     )
@@ -292,6 +308,7 @@ class ObjectPasses:
     targets: tuple[Target, ...]
     choices: tuple[Choice, ...]
     table: Table | None
+    overview: str | None  # key of the answer that holds its projections
 
 
 def object_passes(item: Object, volume: Volume, inputs: Inputs) -> ObjectPasses:
@@ -305,12 +322,12 @@ def object_passes(item: Object, volume: Volume, inputs: Inputs) -> ObjectPasses:
         raise InvalidConfiguration(f"object {item.name}: within is part of the format but not built yet; leave it out")
     channel = one_channel(volume, item.channel if item.channel is not None else inputs.channel)
     spec = _spec(volume)
-    named: dict[str, Node | None] = {}
+    named: dict[str, Node | None] = {"input": None}
     node: Node | None = None
     leaf: Node | None = None
     table: Step | None = None
     for step in item.steps:
-        parent = (None if step.source == "input" else named[step.source]) if step.source else node
+        parent = named[step.source] if step.source is not None else node
         if step.name == "measure":
             if parent is None or parent.name != "label":
                 raise InvalidConfiguration(f"object {item.name}: measure works on labels; put it after label")
@@ -331,9 +348,13 @@ def object_passes(item: Object, volume: Volume, inputs: Inputs) -> ObjectPasses:
     kept, choices = staged(leaf, spec)
     passes = Passes(Ref("input", channel), spec, item.name, kept)
     asked, groups = _table_of(item, table, leaf, volume, channel)
-    passes.end(leaf, Target(item.name, "label" if leaf.stage.name == "label" else "image"), asked)
+    labelled = leaf.stage.name == "label"
+    key = f"{item.name}/overview" if labelled else None
+    if key is not None:
+        asked += (Asked(key, projections(voxel_um=spec.voxel_um), {}, (Ref("input", channel),)),)
+    passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
     made = Table(item.name, item.name, groups) if table is not None else None
-    return ObjectPasses(tuple(passes.passes), tuple(passes.targets), tuple(choices), made)
+    return ObjectPasses(tuple(passes.passes), tuple(passes.targets), tuple(choices), made, key)
 
 
 def _table_of(

@@ -12,6 +12,20 @@ from cristae.blocks.stage import Spec, Stage
 from cristae.errors import InvalidConfiguration
 
 ROOMS = ("filters", "labels")
+PLANNED = (
+    "top_hat",
+    "median",
+    "opening",
+    "closing",
+    "fill_holes",
+    "split",
+    "flatfield",
+    "project",
+    "segment",
+    "skeleton",
+)
+"""Steps that the format knows and that are not built yet; a file that names one is valid, and a run says so."""
+
 BY_THE_ENGINE = {"voxel_um", "dtype"}
 """Keywords of a builder that come from the array a step works on, not from the user."""
 
@@ -31,10 +45,10 @@ def parameters(name: str) -> Mapping[str, inspect.Parameter]:
     return {k: p for k, p in signature.parameters.items() if k not in BY_THE_ENGINE}
 
 
-def known() -> Mapping[str, tuple[str, ...]]:
-    """Step names and the parameters of each, as the pipeline file's reader wants them."""
+def known() -> Mapping[str, tuple[str, ...] | None]:
+    """Step names and the parameters of each, as the pipeline file's reader wants them; None where they are not listed yet."""
     found = {name: tuple(parameters(name)) for name in stages()}
-    return {**found, "measure": ("columns", "channels")}
+    return {**dict.fromkeys(PLANNED), **found, "measure": ("columns", "channels")}
 
 
 def build(name: str, params: Mapping[str, Any], spec: Spec) -> Stage:

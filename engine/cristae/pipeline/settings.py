@@ -69,9 +69,11 @@ def _targets(data: Any, keys: list[str], setting: str) -> list[tuple[Route, list
     if keys[0] == "objects" and "objects" in data:
         keys = keys[1:] or keys
     top = ("input",) if "objects" in data else ("input", *OF_AN_OBJECT)
-    if keys[0] in top or (keys == ["output", "name"] and "objects" not in data):
-        if keys[0] == "output" and not isinstance(data.get("output"), dict):
+    if keys == ["output", "name"] and "objects" not in data:
+        if not isinstance(data.get("output"), dict):
             data["output"] = {}
+        return [(("output",), ["name"])]
+    if keys[0] in top:
         return [((), keys)]
     steps = _steps(data, objects)
     right = {*top, *objects, "output.name"} if "objects" not in data else {*top, *objects}

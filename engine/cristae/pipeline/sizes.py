@@ -10,9 +10,6 @@ from cristae.grid import Shape
 TARGET = {3: (64, 256, 256), 2: (2048, 2048)}
 """Block shapes that keep components and separable filters in cache and tasks long enough to be worth a task."""
 
-CHUNK = {3: (32, 128, 128), 2: (512, 512)}
-"""Chunk shapes of what we write: a few MB, so that a slice or a crop decodes little."""
-
 
 def round_up(n: int, unit: int) -> int:
     """The smallest multiple of `unit` that is not below `n`."""
@@ -35,15 +32,3 @@ def choose_block(shapes: Sequence[Shape], chunks: Sequence[Shape], wanted: Shape
     while prod(block) > 4 * prod(target) and block[0] > chunk[0]:
         block[0] = max(chunk[0], round_up(block[0] // 2, chunk[0]))
     return tuple(max(1, b) for b in block)
-
-
-def choose_chunk(shard: Shape, wanted: Shape | None = None) -> Shape:
-    """The inner chunk of a shard: divides it, and is near `CHUNK` (or `wanted`)."""
-    aim = wanted or CHUNK[len(shard)]
-    return tuple(_divisor(s, min(a, s)) for s, a in zip(shard, aim, strict=True))
-
-
-def _divisor(n: int, near: int) -> int:
-    # The largest divisor of n that is not above `near`; a prime side would give slivers, so then the whole side.
-    best = max(d for d in range(1, near + 1) if n % d == 0)
-    return best if best * 4 >= near else n

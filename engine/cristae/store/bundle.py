@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,17 +26,22 @@ ALIGN = 64
 def write_bytes(path: Path, data: bytes) -> None:
     """`data` at `path`, durably and whole: temporary name, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    name = temporary(path)
     try:
-        with os.fdopen(handle, "wb") as f:
+        with open(name, "xb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def temporary(path: Path) -> Path:
+    """A name beside `path` that no other writer has; files get the modes of the user's umask, so that others may read them."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
 
 
 def sync_folder(path: Path) -> None:
@@ -57,8 +62,8 @@ class BundleWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, self._name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        self._file = os.fdopen(handle, "wb")
+        self._name = temporary(path)
+        self._file = open(self._name, "xb")  # noqa: SIM115 - closed by `close`
         self._index: dict[str, Any] = {}
 
     def add(self, name: str, array: np.ndarray) -> None:
@@ -95,7 +100,7 @@ class BundleWriter:
             self.close()
         else:
             self._file.close()
-            Path(self._name).unlink(missing_ok=True)
+            self._name.unlink(missing_ok=True)
 
 
 def write_bundle(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

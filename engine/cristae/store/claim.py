@@ -33,7 +33,9 @@ class Claim:
         try:
             self._lock.acquire()
         except Timeout:
-            raise Claimed(f"{self.folder.parent.parent} is being written by {_holder(self.folder)}; wait, or stop that run") from None
+            raise Claimed(
+                f"{self.folder.parent.parent} is being written by {_holder(self.folder)}; wait, or stop that run"
+            ) from None
         self.epoch = int(_read(self.folder).get("epoch", 0)) + 1
         owner = {
             "epoch": self.epoch,

@@ -157,25 +157,28 @@ def _tiff_chunk(series: Any, path: Path) -> tuple[int, ...]:
 
 def _check_whole(tiff: Any, series: Any, path: Path) -> None:
     """Refuse a file that ends before its last page does."""
-    size = os.path.getsize(path)
+    if series.is_multifile:
+        return
+    size, promised = os.path.getsize(path), 0
     if tiff.is_imagej and series.kind != "imagej":
         # tifffile falls back to the pages it finds when the description promises more than the file holds.
         promised = int((tiff.imagej_metadata or {}).get("images", 1))
-        if promised > math.prod(series.shape[:-2]):
-            raise InvalidInput(
-                f"{path} is shorter than its own directory says: it promises {promised} planes; copy it again"
-            )
-    if series.dataoffset is not None:
-        end = series.dataoffset + series.nbytes
-    else:
-        pages = [p for p in (series.pages[0], series.pages[len(series.pages) - 1]) if p is not None]
-        end = max((o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True)), default=0)
-        if len(tiff.pages) < len(series.pages) and not series.is_multifile:
-            end = size + 1
-    if end > size and not series.is_multifile:
+    if promised > math.prod(series.shape[:-2]) or _end(series) > size:
         raise InvalidInput(
-            f"{path} is shorter than its own directory says: its image ends behind {size} bytes; copy it again"
+            f"{path} is shorter than its own directory says: its image goes on beyond {size} bytes; copy it again"
         )
+
+
+def _end(series: Any) -> float:
+    """Where in the file the first and the last page of a series end; beyond any file where the last is not listed."""
+    if series.dataoffset is not None:
+        return int(series.dataoffset + series.nbytes)
+    try:
+        pages = (series.pages[0], series.pages[len(series.pages) - 1])
+    except IndexError:
+        return math.inf
+    spans = (zip(p.dataoffsets, p.databytecounts, strict=True) for p in pages if p is not None)
+    return max((offset + count for span in spans for offset, count in span), default=0)
 
 
 def _check_codec(page: Any, path: Path) -> None:
@@ -185,9 +188,9 @@ def _check_codec(page: Any, path: Path) -> None:
         TIFF.DECOMPRESSORS[page.compression]
         TIFF.UNPREDICTORS[page.predictor]
     except KeyError as error:
+        name = getattr(page.compression, "name", page.compression)
         raise MissingExtra(
-            f"{path} is compressed as {getattr(page.compression, 'name', page.compression)}, whose codec is not installed; "
-            "pip install 'cristae[formats]'"
+            f"{path} is compressed as {name}, whose codec is not installed; pip install 'cristae[formats]'"
         ) from error
 
 

@@ -67,7 +67,7 @@ def labelled(volume: Volume, level: int, chunk_bytes: int) -> xarray.DataArray:
 
 
 def grown(chunk: tuple[int, ...], shape: tuple[int, ...], itemsize: int, limit: int) -> tuple[int, ...]:
-    """A whole multiple of `chunk` of at most `limit` bytes, unless one chunk is more; the shortest axis doubles first."""
+    """A whole multiple of `chunk` of at most `limit` bytes, or just `chunk`; the shortest axis doubles first."""
     size = list(chunk)
     while prod(size) * 2 * itemsize <= limit and any(a < n for a, n in zip(size, shape, strict=True)):
         shortest = min((axis for axis, n in enumerate(shape) if size[axis] < n), key=size.__getitem__)

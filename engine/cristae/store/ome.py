@@ -208,12 +208,13 @@ def _first(items: Any, where: str, what: str) -> Document:
 def _letters(entries: Sequence[Document], where: str) -> str:
     """Axis letters by name, else by type; spatial axes without a usable name are the last of z, y, x in order."""
     names = [str(e.get("name", "")).lower() for e in entries]
-    if all(n in AXES and len(n) == 1 for n in names) and len(set(names)) == len(names):
+    distinct = all(names) and len(set(names)) == len(names)
+    if distinct and set(names) <= set(AXES):
         return "".join(names)
     types = [e.get("type") for e in entries]
     count = types.count("space")
     typed = set(types) <= {"time", "channel", "space"} and max(types.count("time"), types.count("channel")) <= 1
-    if typed and count in (2, 3):
+    if distinct and typed and count in (2, 3):
         spatial = iter(SPATIAL[-count:])
         return "".join({"time": "t", "channel": "c"}.get(str(t)) or next(spatial) for t in types)
     raise InvalidInput(

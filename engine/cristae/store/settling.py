@@ -40,7 +40,7 @@ def axes_of(found: Found, axes: str | None) -> str:
 
 
 def scale_of(found: Found, array: FoundArray, order: str, voxel_um: tuple[float, ...] | None) -> dict[str, float]:
-    """Micrometres or seconds a step, by axis; a size the user gives holds for level 0, and for coarser in proportion."""
+    """Micrometres or seconds a step, by axis; a size the user gives is level 0's, and coarser ones follow."""
     spatial = [a for a in AXES if a in order and a in SPATIAL]
     example = f"--voxel-um {'0.3,0.1,0.1' if len(spatial) == 3 else '0.1,0.1'}"
     scale = dict(array.scale)
@@ -67,6 +67,7 @@ def scale_of(found: Found, array: FoundArray, order: str, voxel_um: tuple[float,
 
 
 def level_of(array: FoundArray, order: str, scale: dict[str, float]) -> Level:
+    """One array of the file as a level, its axes sorted."""
     spatial = [a for a in SPATIAL if a in order]
     at = [order.index(a) for a in spatial]
     return Level(
@@ -80,6 +81,7 @@ def level_of(array: FoundArray, order: str, scale: dict[str, float]) -> Level:
 
 
 def channels_of(known: tuple[Channel, ...], count: int) -> tuple[Channel, ...]:
+    """As many channels as there are, those without a name called by their number."""
     return known[:count] + tuple(Channel(str(n)) for n in range(len(known), count))
 
 

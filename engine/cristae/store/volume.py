@@ -152,8 +152,8 @@ class Volume:
         for a, b, unit, n in zip(box.start, box.stop, facts.unit, spatial, strict=True):
             if a % unit or (b % unit and b != n):
                 raise PlanRefused(
-                    f"the box {box.start} to {box.stop} cuts stored objects of {facts.unit} voxels in {self._root(level)}; "
-                    "give a --block that is a multiple of them"
+                    f"the box {box.start} to {box.stop} cuts stored objects of {facts.unit} voxels "
+                    f"in {self._root(level)}; give a --block that is a multiple of them"
                 )
         if array.shape != box.shape or array.dtype != self.dtype:
             raise ValueError(f"a box of {box.shape} {self.dtype} cannot take an array of {array.shape} {array.dtype}")

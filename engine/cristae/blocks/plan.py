@@ -1,0 +1,205 @@
+"""Plan: what a run will cost, by arithmetic alone, and the refusal of what cannot fit. Nothing is executed here.
+
+A worker holds at most, at any moment:
+
+    its imports (BASELINE)
+    the block it works on, and the one its reader thread has ready: source, what lies beside it, and what decoding takes
+    the largest stage: its input, its output and its working memory
+    the block its writer thread has behind: the voxels, and the shard as it is encoded
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from cristae.blocks.evaluate import needs, widest
+from cristae.blocks.stage import Spec
+from cristae.blocks.work import Pass, Work
+from cristae.errors import PlanRefused
+from cristae.grid import BlockGrid, Shape, inner_chunk
+
+BASELINE = 215 << 20
+"""Bytes a worker process holds before its first block: Python and the imports of the engine."""
+
+WRITE_NS_PER_BYTE = 4.0
+READ_NS_PER_BYTE = 1.5
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """One pass over the whole collection."""
+
+    name: str
+    blocks: int
+    voxels: int  # of all cores
+    voxels_read: int  # halos included
+    chunks: int  # decoded source chunks
+    amplification: float  # decoded voxels of the source over its voxels
+    bytes_read: int
+    bytes_written: int  # before compression
+    memory: int  # bytes of one worker process that does one block at a time
+    nanoseconds: float  # of work, all blocks
+    calls: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run needs, decided before the first byte moves."""
+
+    block: Shape
+    passes: tuple[PassPlan, ...]
+    memory: int  # bytes of one worker process
+    driver: int  # bytes
+    scratch: int  # bytes, before compression
+    output: int  # bytes, before compression
+
+    @property
+    def seconds(self) -> float:
+        """CPU seconds of all blocks, from the stages' stated costs."""
+        return sum(p.nanoseconds for p in self.passes) / 1e9
+
+
+def make_plan(work: Work, threads: int = 1) -> Plan:
+    """The plan of a run. threads : blocks that one process works on at a time."""
+    passes = tuple(_plan_pass(work, step, threads) for step in work.passes)
+    kinds = {t.name: t.kind for t in work.targets}
+    scratch = sum(
+        p.bytes_written for p, s in zip(passes, work.passes, strict=True) if s.sink and kinds[s.sink] == "scratch"
+    )
+    output = sum(
+        p.bytes_written for p, s in zip(passes, work.passes, strict=True) if s.sink and kinds[s.sink] != "scratch"
+    )
+    blocks = max((p.blocks for p in passes), default=0)
+    memory = max((p.memory for p in passes), default=BASELINE)
+    return Plan(work.block, passes, memory, BASELINE + 64 * blocks * max(1, len(passes)), scratch, output)
+
+
+def refuse(plan: Plan, limit: int, fitting: Shape | None) -> None:
+    """Raise PlanRefused if a worker would need more than `limit` bytes; `fitting` is the block shape that would do."""
+    if plan.memory <= limit:
+        return
+    step = max(plan.passes, key=lambda p: p.memory)
+    way = f"use --block {_csv(fitting)}" if fitting else "no smaller block would fit"
+    raise PlanRefused(
+        f"a worker needs {plan.memory / 2**20:.0f} MiB for blocks of {_csv(plan.block)} in the pass '{step.name}', but --memory "
+        f"leaves it {limit / 2**20:.0f} MiB; {way}, or give it more --memory"
+    )
+
+
+def _csv(shape: Sequence[int]) -> str:
+    return ",".join(str(n) for n in shape)
+
+
+def _plan_pass(work: Work, step: Pass, threads: int) -> PassPlan:
+    counted: dict[int, int] = {}
+    for frame in work.frames:
+        counted[frame.image] = counted.get(frame.image, 0) + 1
+    parts = [(_plan_frame(work, step, image, threads), frames) for image, frames in _alike(work, step, counted)]
+    totals = {
+        name: sum(getattr(p, name) * n for p, n in parts)
+        for name in ("blocks", "voxels", "voxels_read", "chunks", "bytes_read", "bytes_written", "nanoseconds")
+    }
+    calls = {s.name: totals["blocks"] for s in step.chain} | {a.measure.name: totals["blocks"] for a in step.measures}
+    return PassPlan(
+        name=step.name,
+        amplification=max((p.amplification for p, _ in parts), default=1.0),
+        memory=max((p.memory for p, _ in parts), default=BASELINE),
+        calls=calls,
+        **totals,
+    )
+
+
+def _alike(work: Work, step: Pass, counted: Mapping[int, int]) -> list[tuple[int, int]]:
+    # Ten thousand fields of one shape are planned once.
+    found: dict[tuple[object, ...], list[int]] = {}
+    for image, frames in counted.items():
+        volumes = work.images[image].volumes.values()
+        key = tuple((v.spatial_shape, v.dtype, v.chunk) for v in volumes)
+        found.setdefault(key, [image, 0])[1] += frames
+    return [(image, frames) for image, frames in found.values()]
+
+
+def _plan_frame(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
+    specs = work.specs(image, step)
+    grid = BlockGrid(specs[-1].shape, work.block)
+    blocks, voxels = len(grid), prod(grid.shape)
+    ndim = len(grid.shape)
+    chunk = _chunk_of(work, step, image)
+    read = decoded = chunks = 0
+    if step.source is not None:
+        read, decoded, chunks = _reading(step, specs, grid, chunk)
+    source = prod(specs[0].shape)
+    item = np.dtype(specs[0].dtype).itemsize if step.source is not None else 0
+    beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for a in step.measures for r in a.beside)
+    out_item = np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
+    halo = read / voxels if read else 1.0
+    ns = sum(s.cost.ns_per_voxel for s in step.chain) * halo + sum(a.measure.cost.ns_per_voxel for a in step.measures)
+    ns += decoded / max(1, voxels) * item * READ_NS_PER_BYTE + beside * READ_NS_PER_BYTE + out_item * WRITE_NS_PER_BYTE
+    return PassPlan(
+        name=step.name,
+        blocks=blocks,
+        voxels=voxels,
+        voxels_read=read,
+        chunks=chunks,
+        amplification=decoded / source if read else 1.0,
+        bytes_read=read * item + voxels * beside,
+        bytes_written=voxels * out_item,
+        memory=BASELINE + threads * _block_memory(work, step, image, specs, grid, ndim),
+        nanoseconds=ns * voxels,
+        calls={},
+    )
+
+
+def _chunk_of(work: Work, step: Pass, image: int) -> Shape:
+    if step.source is None:
+        return work.block
+    volume = work.images[image].volumes.get(step.source.array)
+    if volume is not None:
+        return volume.chunk
+    return inner_chunk(work.block)
+
+
+def _reading(step: Pass, specs: Sequence[Spec], grid: BlockGrid, chunk: Shape) -> tuple[int, int, int]:
+    """Voxels read, voxels decoded, chunks decoded, over all blocks: products of what each axis adds up to."""
+    shapes = [s.shape for s in specs]
+    halo = widest([a.measure.halo for a in step.measures], len(grid.shape))
+    reads, spans = [], []
+    shape = shapes[0]
+    for axis in range(len(grid.shape)):
+        total = covered = 0
+        for k in range(grid.counts[axis]):
+            position = [0] * len(grid.shape)
+            position[axis] = k
+            core = grid.core(grid.index(tuple(position)))
+            box = needs(step.chain, shapes, core.grow(halo), core)[0]
+            a, b, c = box.start[axis], box.stop[axis], chunk[axis]
+            total += b - a
+            covered += -(-b // c) - a // c
+        reads.append(total)
+        spans.append(covered)
+    whole = prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
+    chunks = prod(spans)
+    return prod(reads), int(chunks / whole * prod(shape)), chunks
+
+
+def _block_memory(work: Work, step: Pass, image: int, specs: Sequence[Spec], grid: BlockGrid, ndim: int) -> int:
+    """Bytes of one block at work, one ahead and one behind; the block in the middle has the whole halo."""
+    middle = grid.index(tuple(n // 2 if n > 2 else 0 for n in grid.counts))
+    core = grid.core(middle)
+    halo = widest([a.measure.halo for a in step.measures], ndim)
+    boxes = needs(step.chain, [s.shape for s in specs], core.grow(halo), core)
+    sizes = [b.size * np.dtype(s.dtype).itemsize for b, s in zip(boxes, specs, strict=True)]
+    source = sizes[0] if step.source is not None else 0
+    beside = sum(
+        core.size * np.dtype(work.spec(image, r.array).dtype).itemsize for a in step.measures for r in a.beside
+    )
+    work_bytes = [
+        sizes[i] + sizes[i + 1] + boxes[i].size * s.cost.bytes_per_voxel for i, s in enumerate(step.chain)
+    ] + [sizes[-1] + core.size * a.measure.cost.bytes_per_voxel for a in step.measures]
+    out = core.size * np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
+    computing = max([w - (sizes[0] if i == 0 and source else 0) for i, w in enumerate(work_bytes)], default=0)
+    return int(2 * (source + beside) + source / 2 + computing + 2.5 * out)
