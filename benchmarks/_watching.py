@@ -1,7 +1,8 @@
 """Watching: CPU seconds and memory of a process and of all that it started, read from outside.
 
-CPU seconds include those of children that have ended. Memory is the sum of what each process holds resident, so that pages shared
-by several (libraries, mostly) count once for each of them: the figure is never too kind to a tool with many processes.
+CPU seconds include those of children that have ended; the system counts them in hundredths. Memory is the sum of what
+each process holds resident, so that pages shared by several (libraries, mostly) count once for each of them: the figure
+is never too kind to a tool with many processes.
 """
 
 from __future__ import annotations

@@ -24,16 +24,13 @@ def cristae(turn: Turn) -> Mapping[str, Any]:
     from cristae.pipeline.jobs import Inputs, label_job
 
     def job(name: str) -> Job:
+        source = turn.inputs / f"{name.partition('-')[0]}.zarr"
         params = {"connectivity": 3, "min_voxels": 0, "multilabel": False}
-        return label_job(
-            str(turn.inputs / f"{name}.zarr"), str(turn.folder / f"{name}-labels.zarr"), Inputs(voxel_um=VOXEL_UM), params
-        )
+        return label_job(str(source), str(turn.folder / name), Inputs(voxel_um=VOXEL_UM), params)
 
-    with cluster_up(2) as cluster:
-        do(job("tiny"), cluster)
-        with turn.clock():
-            do(job("mask"), cluster)
-    return described(loaded(turn.folder / "mask-labels.zarr" / "0"))
+    with cluster_up(2, job) as cluster, turn.clock():
+        do(job("mask"), cluster)
+    return described(loaded(turn.folder / "mask" / "0"))
 
 
 def cc3d(turn: Turn) -> Mapping[str, Any]:

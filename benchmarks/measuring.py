@@ -5,9 +5,9 @@
     Turn       one run of one tool: sizes, inputs, an empty folder of its own, the clock
     Target     a figure of one tool, over the same figure of another, and the limit that was set
 
-A tool's process says when its timed part begins and ends; CPU and memory are read from here, of that process and all it started,
-so that measuring costs the measured nothing. Medians of all runs. A file of this folder is one question; `ask` is all it calls.
-Run by itself, this page prints what results/ holds.
+A tool's process says when its timed part begins and ends; CPU and memory are read from here, of that process and all it
+started, so that measuring costs the measured nothing. Figures are medians of all runs. A file of this folder is one
+question, and `ask` is all it calls. Run by itself, this page prints what results/ holds.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Target:
-    """`figure` of tool `over`, divided by that of each tool `under` that was measured: the ratio hardest on us counts."""
+    """`figure` of tool `over`, divided by that of each tool `under` that was measured; the worst of the ratios counts."""
 
     figure: str
     over: str
@@ -88,8 +88,9 @@ class Target:
             return "not measured"
         if self.at_most is None and self.at_least is None:
             return "no target"
-        low, high = self.at_least or 0, float("inf") if self.at_most is None else self.at_most
-        return "met" if low <= ratio <= high else "missed"
+        high = self.at_most is None or ratio <= self.at_most
+        low = self.at_least is None or ratio >= self.at_least
+        return "met" if high and low else "missed"
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ def ask(question: Question) -> None:
     result = {
         "question": question.words,
         "date": time.strftime("%Y-%m-%d %H:%M %z"),
+        "commit": _commit(),
         "machine": {**_machine(), "load_before": load},
         "arguments": sys.argv[1:],
         "sizes": sizes,
@@ -315,7 +317,7 @@ def _listen(process: subprocess.Popen[bytes], here: socket.socket, until: float)
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Wait for a process that has said its last word; stop it, and what it started, if it stays."""
     with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=30)
+        process.wait(timeout=5)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -360,7 +362,7 @@ def _show(result: Mapping[str, Any]) -> None:
             print(f"{name:{width}}  {why}")
             continue
         columns = "".join(f"{figures[k]:10.4g}" if k in figures else " " * 10 for k in WORDS)
-        beside = ", ".join(f"{k} {_short(v)}" for k, v in figures.items() if k not in WORDS)
+        beside = ", ".join(f"{k} {_short(v)}" for k, v in figures.items() if not k.endswith(tuple(WORDS)))
         print(f"{name:{width}}  {len(record['runs']):4}{columns}  {beside}".rstrip())
     print()
     for target in result["targets"]:
@@ -392,6 +394,13 @@ def _machine() -> Record:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": platform.platform(),
     }
+
+
+def _commit() -> str:
+    words = ["git", "-C", str(FOLDER), "describe", "--always", "--dirty"]
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    return ""
 
 
 def _machine_words() -> str:

@@ -155,7 +155,7 @@ def demo(
 
 
 def _execute(job: Any, settings: Any) -> None:
-    from cristae.pipeline.job import execute
+    from cristae.pipeline.execute import execute
     from cristae_cli.talk import progress, say
 
     with progress() as listen:

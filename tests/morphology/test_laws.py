@@ -22,7 +22,7 @@ BUILDERS: dict[str, Callable[..., Measure]] = {
     **{name: MEASURES[name] for name in ("index", "shape", "surface", "topology")},
     "both": windows,
     "uint16": lambda voxel_um: MEASURES["intensity"](voxel_um=voxel_um, dtype="uint16", channel="a"),
-    "float32": lambda voxel_um: MEASURES["intensity"](voxel_um=voxel_um, dtype="float32", channel="b"),
+    "float32": lambda voxel_um: MEASURES["intensity"](voxel_um=voxel_um, dtype="float32", channel="b", shape=True),
 }
 GROUP = {"both": "surface", "uint16": "intensity", "float32": "intensity"}
 EXACT = {"index", "surface", "topology", "both"}

@@ -135,20 +135,36 @@ def test_the_compiled_kernel_counts_as_the_plain_one() -> None:
         moments_kernel.moments(labels, (1, 0, 2), (3, 5, 4)), plain(labels, (1, 0, 2), (3, 5, 4)), strict=True
     ):
         np.testing.assert_array_equal(one, other)
-    for name in ("place", "enter", "longer", "add_run"):
-        kernel = getattr(moments_kernel, name)
-        plain = getattr(kernel, "py_func", kernel)
-        keys, slots = np.zeros(4, np.uint64), np.zeros(4, np.int64)
-        keys[2], slots[2] = 3, 1
-        arguments = {
-            "place": (keys, slots, np.uint64(2**60 + 1)),
-            "enter": (keys, slots, 2, np.uint64(2**60 + 1)),
-            "longer": (np.arange(6).reshape(2, 3),),
-        }.get(name)
-        if arguments is None:
-            w, v = np.zeros((2, moments_kernel.WIDTH), np.int64)
-            kernel(w, 3, 4, 5, 9)
-            plain(v, 3, 4, 5, 9)
-            np.testing.assert_array_equal(w, v)
-        else:
-            np.testing.assert_array_equal(kernel(*arguments), plain(*arguments))
+
+
+def plain(name: str):
+    kernel = getattr(moments_kernel, name)
+    return getattr(kernel, "py_func", kernel)
+
+
+@pytest.mark.kernel
+def test_each_part_of_the_compiled_kernel_does_as_the_plain_one() -> None:
+    rng = np.random.default_rng(0)
+    keys, slots = np.zeros(4, np.uint64), np.zeros(4, np.int64)
+    keys[2], slots[2] = 3, 1
+    assert moments_kernel.place(keys, slots, np.uint64(2**60 + 1)) == plain("place")(keys, slots, np.uint64(2**60 + 1))
+    np.testing.assert_array_equal(moments_kernel.wider(keys, slots), plain("wider")(keys, slots))
+    sums = rng.integers(0, 9, (2, 3))
+    np.testing.assert_array_equal(moments_kernel.longer(sums), plain("longer")(sums))
+    one, other = np.zeros((2, moments_kernel.WIDTH), np.int64)
+    moments_kernel.add_run(one, 3, 4, 5, 9)
+    plain("add_run")(other, 3, 4, 5, 9)
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("voxels", [0, 1, 7, 8, 9, 10, 16, 17, 25, 40])
+def test_runs_are_where_values_change(voxels: int) -> None:
+    for seed in range(10):
+        row = (np.random.default_rng(seed).random(voxels) < 0.2 * (seed % 4)).astype(np.uint16)
+        expected = np.flatnonzero(np.r_[True, row[1:] != row[:-1], True]) if voxels else np.zeros(1)
+        for find in (moments_kernel.find_runs, plain("find_runs")):
+            bounds = np.zeros(voxels + 1, np.int64)
+            runs = find(row, bounds)
+            assert runs == len(expected) - 1
+            np.testing.assert_array_equal(bounds[: runs + 1], expected)

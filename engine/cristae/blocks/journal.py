@@ -61,6 +61,8 @@ class Journal:
         self.answered: dict[str, int] = {}  # answer key -> how often it was written
         self.dropped: set[str] = set()  # scratch arrays that were deleted after success
         self.complete = False
+        self.files: dict[str, str] = {}  # finished tables and pictures -> digest
+        self.damaged_files: set[str] = set()  # those that an audit found wanting
         self.recovered = 0
 
     @staticmethod
@@ -178,12 +180,17 @@ class Journal:
             for key in record.get("keys", ()):
                 self.answered.pop(key, None)
             self.complete = False
+        elif kind == "redo files":
+            self.damaged_files.update(record["files"])
+            self.complete = False
         elif kind == "dropped":
             self.dropped.update(record["arrays"])
             for number in record["passes"]:
                 self.passes[number].state[:] = PENDING
         elif kind == "complete":
             self.complete = True
+            self.files = record["files"]
+            self.damaged_files.clear()
 
     def stamp(self) -> int:
         """Changes whenever an answer is written; tells workers which version they may keep."""

@@ -20,6 +20,7 @@ import numpy as np
 from cristae.array import Array, to_device, to_host
 from cristae.blocks import answers as stored
 from cristae.blocks.evaluate import Answers, apply_chain, needs, widest
+from cristae.blocks.inside import inputs_of, visit
 from cristae.blocks.measure import Answer, Partial
 from cristae.blocks.protocol import reached
 from cristae.blocks.stage import At
@@ -167,15 +168,20 @@ class _Job:
         frame = self.work.frames[number]
         return frame, number, self.work.grid(frame.image, self.step), index
 
-    def volume(self, frame: Frame, array: str) -> Volume:
+    def volume(self, frame: Frame, array: str) -> tuple[Volume, int]:
+        """The volume of an array and its level: "mito:1" is the first coarser level of "mito"."""
         image = self.work.images[frame.image]
-        found = image.volumes.get(array)
-        return found if found is not None else open_target(image.places[array])
+        name, _, level = array.partition(":")
+        found = image.volumes.get(name)
+        return (found if found is not None else open_target(image.places[name])), int(level or 0)
 
     def read(self, block: int) -> _Read:
         frame, _, grid, index = self.place(block)
         core = grid.core(index)
         step = self.step
+        if step.before:
+            reached("read")
+            return _Read(block, [core], None, {ref: self.load(frame, ref, core) for ref in inputs_of(step)})
         shapes = [s.shape for s in self.work.specs(frame.image, step)]
         halo = widest([a.measure.halo for a in step.measures], len(grid.shape))
         boxes = needs(step.chain, shapes, core.grow(halo), core)
@@ -185,10 +191,10 @@ class _Job:
         return _Read(block, boxes, source, {ref: self.load(frame, ref, core) for ref in refs})
 
     def load(self, frame: Frame, ref: Ref, box: Box) -> np.ndarray:
-        volume = self.volume(frame, ref.array)
+        volume, level = self.volume(frame, ref.array)
         own = ref.array not in self.work.images[frame.image].volumes
         channel = frame.c if ref.channel is None else ref.channel
-        array = volume.read(box, t=frame.t, c=0 if own and "c" not in volume.axes else channel)
+        array = volume.read(box, t=frame.t if volume.frames > 1 else 0, c=0 if own and "c" not in volume.axes else channel, level=level)
         if not own and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InvalidInput(
                 f"{self.work.images[frame.image].name} holds NaN or infinite voxels between {box.start} and {box.stop}; "
@@ -200,6 +206,8 @@ class _Job:
         frame, number, grid, index = self.place(read.block)
         core = grid.core(index)
         step = self.step
+        if step.before:
+            return self.compute_inside(read, frame, number, grid)
         array: Array = None
         if read.source is not None:
             array = to_device(read.source, self.work.device)
@@ -214,10 +222,23 @@ class _Job:
             at = At(core, (read.boxes[-1],) + (core,) * len(asked.beside), grid, index, frame.t)
             partial = asked.measure.partial(*shown, at=at, answers=self.answers(asked.asks, frame, number))
             found.append((asked, group_of(asked.measure.scope, frame, number), partial))
-        if step.sink is None:
-            return found, None, False
-        result = to_host(array[core.within(read.boxes[-1])])
-        return found, result, not result.any()
+        return found, *self.result(array, read, core)
+
+    def compute_inside(
+        self, read: _Read, frame: Frame, number: int, grid: BlockGrid
+    ) -> tuple[list[tuple[Asked, str, Partial]], np.ndarray | None, bool]:
+        """A whole image in one visit: every pass before this one, then this one."""
+        inputs = {ref: to_device(array, self.work.device) for ref, array in read.beside.items()}
+        array, found = visit(self.step, inputs, grid, frame.t)
+        grouped = [(asked, group_of(asked.measure.scope, frame, number), partial) for asked, partial in found]
+        return grouped, *self.result(array, read, grid.core(0))
+
+    def result(self, array: Array, read: _Read, core: Box) -> tuple[np.ndarray | None, bool]:
+        """What is to be written, and whether it is empty."""
+        if self.step.sink is None:
+            return None, False
+        out = to_host(array[core.within(read.boxes[-1])])
+        return out, not out.any()
 
     def answers(self, asks: Mapping[str, str], frame: Frame, number: int) -> Answers:
         out: dict[str, Answer] = {}
@@ -234,12 +255,14 @@ class _Job:
         if not still_holds(Path(self.work.folder).parent, self.order.epoch):
             raise Superseded("a newer run has claimed this output; this one writes no more")
         frame, _, grid, index = self.place(block)
-        volume = self.volume(frame, self.step.sink)
-        puts = volume.write(
-            grid.core(index), array, t=frame.t if "t" in volume.axes else 0, c=frame.c if "c" in volume.axes else 0
-        )
+        volume, level = self.volume(frame, self.step.sink)
+        t, c = (frame.t if "t" in volume.axes else 0), (frame.c if "c" in volume.axes else 0)
+        array = array.astype(volume.dtype, copy=False)
+        puts = volume.write(grid.core(index), array, t=t, c=c, level=level)
+        prefix = f"{level}/"
         reached("written")
-        return [[block, self.step.sink, key, size, digest] for key, (size, digest) in puts.items()]
+        name = self.step.sink.partition(":")[0]
+        return [[block, name, prefix + key, size, digest] for key, (size, digest) in puts.items()]
 
 
 def open_target(place: str) -> Volume:

@@ -58,6 +58,7 @@ class Pass:
     measures: tuple[Asked, ...] = ()
     sink: str | None = None
     grid_of: str | None = None  # where no voxel is read: the array whose blocks are walked
+    before: tuple[Pass, ...] = ()  # done first and in memory, where the image is one block
 
     @property
     def wants(self) -> set[str]:
@@ -102,12 +103,25 @@ class Work:
     block: Shape
     device: str = "cpu"
 
+    @property
+    def every_pass(self) -> tuple[Pass, ...]:
+        """The passes, and those inside them."""
+        return tuple(p for step in self.passes for p in (*step.before, step))
+
+    def levels(self, image: int, array: str) -> tuple[tuple[int, ...], ...]:
+        """Factors of the coarser levels of an array that later passes will fill, relative to level 0."""
+        fine = self.spec(image, array).shape
+        coarse = [self.specs(image, p)[-1] for p in self.passes if p.sink and p.sink.startswith(f"{array}:")]
+        size = self.spec(image, array).voxel_um
+        assert all(len(c.shape) == len(fine) for c in coarse)
+        return tuple(tuple(round(v / s) for v, s in zip(c.voxel_um, size, strict=True)) for c in coarse)
+
     def spec(self, image: int, array: str) -> Spec:
         """What an array of an image is, computed from the input: no file of the run is opened."""
         found = self.images[image].volumes.get(array)
         if found is not None:
             return Spec(found.spatial_shape, found.dtype, found.voxel_um)
-        for step in self.passes:
+        for step in self.every_pass:
             if step.sink == array:
                 return self.specs(image, step)[-1]
         raise KeyError(array)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from cristae.errors import InvalidConfiguration
@@ -75,7 +76,7 @@ def usable_cores() -> int:
     if (slurm := os.environ.get("SLURM_CPUS_PER_TASK", "")).isdigit():
         cores = min(cores, int(slurm))
     try:
-        quota, period = open("/sys/fs/cgroup/cpu.max", encoding="ascii").read().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         if quota != "max":
             cores = min(cores, max(1, int(quota) // int(period)))
     except (OSError, ValueError):
@@ -89,7 +90,7 @@ def usable_memory() -> int:
 
     limits = [int(psutil.virtual_memory().available)]
     try:
-        text = open("/sys/fs/cgroup/memory.max", encoding="ascii").read().strip()
+        text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         if text != "max":
             limits.append(int(text))
     except OSError:

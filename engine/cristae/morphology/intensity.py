@@ -78,12 +78,13 @@ def _partial(
     kind = np.empty(0, dtype["sum"])
     keys, slots, sums, powers, exact = kernel.intensities(where.array, where.lo, values, shown.lo, where.size, kind)
     names, order = slots_by_label(keys, slots)
-    powers, exact = powers[order], exact[order]
-    if not np.isfinite(exact[:, kernel.SUM]).all():
+    powers, exact = powers[order], exact[order, 0]
+    if not np.isfinite(exact).all():
         _refuse_non_finite(where, shown, at.out, channel)
     rows = new_rows(dtype, names, at.out.start)
     fill_moments(rows, sums[order])
-    rows["sum"], rows["least"], rows["largest"] = exact.T
+    rows["sum"] = exact
+    rows["least"], rows["largest"] = powers[:, kernel.LEAST], powers[:, kernel.LARGEST]
     rows["pivot"] = powers[:, kernel.PIVOT]
     rows["shifted"] = powers[:, kernel.SHIFTED]
     rows["squared"] = powers[:, kernel.SQUARED]

@@ -10,35 +10,36 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cristae.morphology.moments_kernel import LOW, WIDTH, add_run, end_of_run, enough, longer, place, wider
+from cristae.morphology.moments_kernel import LOW, WIDTH, add_run, find_runs, enough, longer, place, wider
 
-# Columns of `powers`; `exact` holds sum, least and largest in a type that loses nothing.
-PIVOT, SHIFTED, SQUARED, WEIGHTED, POWERS = 0, 1, 2, 3, 6
-SUM, LEAST, LARGEST, EXACT = 0, 1, 2, 3
+# Columns of `powers`.
+PIVOT, LEAST, LARGEST, SHIFTED, SQUARED, WEIGHTED, POWERS = 0, 1, 2, 3, 4, 5, 8
 
 
 @njit(nogil=True, cache=True)
-def add_values(powers: np.ndarray, exact: np.ndarray, values: np.ndarray, z: int, y: int, a: int, x: int) -> None:
-    """Add values a to x - 1 of one row to the sums of their label."""
-    pivot = powers[PIVOT]
-    amount, least, largest = exact[SUM], exact[LEAST], exact[LARGEST]
+def add_values(
+    powers: np.ndarray, exact: np.ndarray, s: int, values: np.ndarray, z: int, y: int, a: int, x: int
+) -> None:
+    """Add values a to x - 1 of one row to the sums of slot s."""
+    pivot = powers[s, PIVOT]
+    amount, least, largest = exact[s, 0], powers[s, LEAST], powers[s, LARGEST]
     shifted = squared = along = 0.0
     for i in range(a, x):
         v = float(values[i])
         d = v - pivot
         amount += values[i]
-        least = min(least, values[i])
-        largest = max(largest, values[i])
+        least = v if v < least else least
+        largest = v if v > largest else largest
         shifted += d
         squared += d * d
         along += v * i
     mass = shifted + (x - a) * pivot
-    exact[SUM], exact[LEAST], exact[LARGEST] = amount, least, largest
-    powers[SHIFTED] += shifted
-    powers[SQUARED] += squared
-    powers[WEIGHTED] += mass * z
-    powers[WEIGHTED + 1] += mass * y
-    powers[WEIGHTED + 2] += along
+    exact[s, 0], powers[s, LEAST], powers[s, LARGEST] = amount, least, largest
+    powers[s, SHIFTED] += shifted
+    powers[s, SQUARED] += squared
+    powers[s, WEIGHTED] += mass * z
+    powers[s, WEIGHTED + 1] += mass * y
+    powers[s, WEIGHTED + 2] += along
 
 
 @njit(nogil=True, cache=True)
@@ -58,15 +59,15 @@ def _walk(
 ) -> tuple[int, int]:
     # As `moments_kernel._walk`.
     last, s = np.uint64(0), 0
+    bounds = np.empty(size[2] + 1, np.int64)
     for i in range(begin, size[0] * size[1]):
         if found + size[2] > sums.shape[0]:
             return i, found
         z, y = i // size[1], i % size[1]
         row = labels[lo[0] + z, lo[1] + y, lo[2] : lo[2] + size[2]]
         values = image[image_lo[0] + z, image_lo[1] + y, image_lo[2] : image_lo[2] + size[2]]
-        x = 0
-        while x < row.size:
-            a, x = x, end_of_run(row, x)
+        for j in range(find_runs(row, bounds)):
+            a, x = bounds[j], bounds[j + 1]
             label = np.uint64(row[a])
             if label == 0:
                 continue
@@ -79,9 +80,9 @@ def _walk(
                     found += 1
                     keys[p], slots[p] = label, found
                     sums[s, LOW : LOW + 3] = size
-                    powers[s, PIVOT] = exact[s, LEAST] = exact[s, LARGEST] = values[a]
+                    powers[s, PIVOT] = powers[s, LEAST] = powers[s, LARGEST] = values[a]
             add_run(sums[s], z, y, a, x)
-            add_values(powers[s], exact[s], values, z, y, a, x)
+            add_values(powers, exact, s, values, z, y, a, x)
     return size[0] * size[1], found
 
 
@@ -101,13 +102,13 @@ def intensities(
 
     Returns
     -------
-    keys, slots and sums as of `moments`; powers (slots or more, POWERS) float64: pivot, sum and sum of squares of
-    value - pivot, sum of value times z, y, x; exact (slots or more, EXACT): sum, least, largest value.
+    keys, slots and sums as of `moments`; powers (slots or more, POWERS) float64: pivot, least and largest value,
+    sum and sum of squares of value - pivot, sum of value times z, y, x; exact (slots or more, 1): sum of values.
     """
     room = enough(size[2])
     keys, slots = np.zeros(2 * room, np.uint64), np.zeros(2 * room, np.int64)
     sums, powers = np.zeros((room, WIDTH), np.int64), np.zeros((room, POWERS))
-    exact = np.zeros((room, EXACT), kind.dtype)
+    exact = np.zeros((room, 1), kind.dtype)
     done, found = _walk(labels, lo, image, image_lo, size, keys, slots, sums, powers, exact, 0, 0)
     while done < size[0] * size[1]:
         keys, slots = wider(keys, slots)

@@ -40,7 +40,6 @@ INDEX, SHAPE = row_type(*_BOX), row_type(*SHAPE_FIELDS)
 
 # Which two axes each second moment multiplies: zz yy xx zy zx yx.
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-_ONE, _OTHER = np.array(PAIRS).T
 
 
 def index(*, voxel_um: Sequence[float]) -> Measure:
@@ -136,21 +135,22 @@ def mean_and_covariance(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     1e5 slices are fine.
     """
     starts = segments(rows)
-    n, first, second = rows["voxels"], rows["first"], rows["second"]
-    # int64 wraps: the sums about the block's origin may have overflowed, those about `middle` are right again.
-    middle = np.rint(first / n[:, None]).astype(np.int64)
-    rest = first - n[:, None] * middle
-    about = second - middle[:, _ONE] * first[:, _OTHER] - middle[:, _OTHER] * rest[:, _ONE]
-    offset = rest / n[:, None]
-    scatter = about - n[:, None] * offset[:, _ONE] * offset[:, _OTHER]
-
-    anchor = origins(rows) + middle
-    base = anchor[starts]
-    away = (anchor - spread(base, starts, len(rows))) + offset
-    count = total(n, starts)[:, None]
-    mean = total(n[:, None] * away, starts) / count
-    delta = away - spread(mean, starts, len(rows))
-    scatter = total(scatter + n[:, None] * delta[:, _ONE] * delta[:, _OTHER], starts) / count
+    # One coordinate after the other: each is a contiguous line of numbers, and rows of a record are not.
+    n = np.ascontiguousarray(rows["voxels"])
+    first, second = np.ascontiguousarray(rows["first"].T), np.ascontiguousarray(rows["second"].T)
+    origin = origins(rows).T
+    middle = np.rint(first / n).astype(np.int64)
+    rest = first - n * middle
+    offset = rest / n
+    base = (origin + middle)[:, starts]
+    away = origin + middle - spread(base.T, starts, len(rows)).T + offset
+    count = total(n, starts)
+    mean = total((n * away).T, starts).T / count
+    delta = away - spread(mean.T, starts, len(rows)).T
     covariance = np.empty((len(starts), 3, 3))
-    covariance[:, _ONE, _OTHER] = covariance[:, _OTHER, _ONE] = scatter
-    return base + mean, covariance
+    for k, (i, j) in enumerate(PAIRS):
+        # int64 wraps: the sums about the block's origin may have overflowed, those about `middle` are right again.
+        about = second[k] - middle[i] * first[j] - middle[j] * rest[i]
+        scatter = about - n * offset[i] * offset[j] + n * delta[i] * delta[j]
+        covariance[:, i, j] = covariance[:, j, i] = total(scatter, starts) / count
+    return (base + mean).T, covariance

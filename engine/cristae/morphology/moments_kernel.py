@@ -63,20 +63,31 @@ def enough(width: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def end_of_run(row: np.ndarray, x: int) -> int:
-    """Where the run of equal voxels that begins at x ends."""
-    value = row[x]
-    x += 1
+def find_runs(row: np.ndarray, bounds: np.ndarray) -> int:
+    """Number of runs of equal voxels in a row; run i is bounds[i] to bounds[i + 1] - 1.
+
+    bounds : (voxels + 1,) int64, changed in place.
+    """
+    if row.size == 0:
+        return 0
+    runs, x = 1, 1
+    bounds[0] = 0
     while x + 8 <= row.size:
+        before = row[x - 1]
         # Eight differences at once: without a branch between them, they are one vector.
-        other = (row[x] ^ value) | (row[x + 1] ^ value) | (row[x + 2] ^ value) | (row[x + 3] ^ value)
-        other |= (row[x + 4] ^ value) | (row[x + 5] ^ value) | (row[x + 6] ^ value) | (row[x + 7] ^ value)
+        other = (row[x] ^ before) | (row[x + 1] ^ before) | (row[x + 2] ^ before) | (row[x + 3] ^ before)
+        other |= (row[x + 4] ^ before) | (row[x + 5] ^ before) | (row[x + 6] ^ before) | (row[x + 7] ^ before)
         if other != 0:
-            break
+            # Always write, and step on only where a run begins: a branch here would be foretold wrongly.
+            for i in range(x, x + 8):
+                bounds[runs] = i
+                runs += row[i] != row[i - 1]
         x += 8
-    while x < row.size and row[x] == value:
-        x += 1
-    return x
+    for i in range(x, row.size):
+        bounds[runs] = i
+        runs += row[i] != row[i - 1]
+    bounds[runs] = row.size
+    return runs
 
 
 @njit(nogil=True, cache=True)
@@ -118,14 +129,14 @@ def _walk(
     # From row `begin` on, as far as there is room for a row of new labels: the row that comes next, the labels found.
     # The tables stay the same arrays here; a loop that may exchange them is three times slower.
     last, s = np.uint64(0), 0
+    bounds = np.empty(size[2] + 1, np.int64)
     for i in range(begin, size[0] * size[1]):
         if found + size[2] > sums.shape[0]:
             return i, found
         z, y = i // size[1], i % size[1]
         row = labels[lo[0] + z, lo[1] + y, lo[2] : lo[2] + size[2]]
-        x = 0
-        while x < row.size:
-            a, x = x, end_of_run(row, x)
+        for j in range(find_runs(row, bounds)):
+            a, x = bounds[j], bounds[j + 1]
             label = np.uint64(row[a])
             if label == 0:
                 continue

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from cristae.errors import InvalidInput
 from cristae.grid import Box, Shape
 from cristae.store.facts import Channel
 from cristae.store.volume import Volume, open_volume
+
+if TYPE_CHECKING:
+    import xarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +76,8 @@ class Held:
 
     def read(self, box: Box, t: int = 0, c: int = 0) -> np.ndarray:
         """The voxels of `box` at one time and channel; a view."""
-        found: np.ndarray = self.array[(*({"t": t, "c": c}[a] for a in self.axes if a in "tc"), *box.slices)]
-        return found
+        numbers = tuple({"t": t, "c": c}[axis] for axis in self.axes if axis in "tc")
+        return np.asarray(self.array[numbers][box.slices])
 
 
 Source = Volume | Held
@@ -175,3 +179,23 @@ class Shown:
         seen = Box(tuple(int(i[0]) for i in looks), tuple(int(i[-1]) + 1 for i in looks))
         array = self.source.read(seen, t, c)
         return array[np.ix_(*(i - a for i, a in zip(looks, seen.start, strict=True)))]
+
+
+def cropped(labels: Source, image: Shown | None, box: Box, label: int, t: int) -> xarray.Dataset:
+    """`mask` of one label and, where there is one, `image` in `box` of the labels' grid; coordinates in micrometres."""
+    import xarray
+
+    axes = tuple(labels.spatial_axes)
+    sides = zip(axes, box.start, box.stop, labels.voxel_um, labels.translation_um, strict=True)
+    coordinates: dict[str, Any] = {a: (a, np.arange(i, j) * v + at, {"units": "um"}) for a, i, j, v, at in sides}
+    found: dict[str, Any] = {}
+    if image is not None:
+        shown = [image.read(box, t, c) for c in range(image.source.channel_count)]
+        if len(shown) > 1:
+            coordinates["c"] = [channel.name for channel in image.source.channels]
+            found["image"] = (("c", *axes), np.stack(shown))
+        else:
+            found["image"] = (axes, shown[0])
+    found["mask"] = (axes, labels.read(box, t) == label)
+    about = {"image": labels.name, "t": t, "label": label, "voxel_um": labels.voxel_um}
+    return xarray.Dataset(found, coordinates, about)

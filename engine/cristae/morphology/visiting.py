@@ -1,172 +1,41 @@
-"""Visiting: which measures find a column, which blocks hold an object, and the walk over just those blocks.
+"""Visiting: the walk over the blocks of a visit, each read once for all measures, and the table that comes of it.
 
-    Scene     labels, the image they lie on, and the blocks that both are read in
-    Part      one measure of a table, and the image channel it is shown
-    Census    rows of the measure `index` at every time point: which objects there are, and which blocks they touch
-    Visit     what was asked for, decided before a voxel is read: objects, parts, blocks
-
-A block is read once for all parts of a visit. What comes back are rows; `finished` makes columns of them, by the same
-functions and in the same order as a run of the engine does, so that both agree bit for bit on one grid.
+Rows are merged and finished by the functions that a run of the engine uses, in the same order: both agree bit for bit
+on one grid. Tables are finished in ranges of label, so that only rows are ever in memory for all objects at once.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from cristae.blocks.evaluate import widest
-from cristae.blocks.measure import Measure
 from cristae.blocks.stage import At
-from cristae.grid import BlockGrid, Shape
-from cristae.morphology import MEASURES, finish_rows, group_of, intensity, windows
-from cristae.morphology.columns import names_of
-from cristae.morphology.rows import segments
-from cristae.morphology.sources import Shown, Source
+from cristae.morphology import finish_rows
+from cristae.morphology.planning import (
+    KEY,
+    Census,
+    Part,
+    Place,
+    Scene,
+    Visit,
+    Wanted,
+    index_part,
+    parts_of,
+    plan_visit,
+)
 
-Place = tuple[int, int]
-"""A time point, and the number of a block in its grid."""
+if TYPE_CHECKING:
+    import pandas
 
-Rows = Mapping[int, tuple[np.ndarray, ...]]
-"""By time point: the merged rows of each part."""
+ROWS_AT_ONCE = 200_000
 
-Wanted = Mapping[int, np.ndarray]
-"""By time point: labels in rising order."""
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """What a table is about. `grid` cuts the labels; the image follows them."""
-
-    labels: Source
-    image: Shown | None
-    grid: BlockGrid
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        return tuple(c.name for c in self.image.source.channels) if self.image is not None else ()
-
-    def places(self) -> list[Place]:
-        """Every block of every time point, in order."""
-        return [(t, block) for t in range(self.labels.frames) for block in range(len(self.grid))]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One measure of a table; `channel` is the number of the image's channel that it reads beside the labels."""
-
-    groups: tuple[str, ...]  # whose columns its rows become
-    measure: Measure
-    channel: int | None = None
-    suffix: str | None = None  # of its intensity columns, where the image has several channels
-
-    def __str__(self) -> str:
-        return " and ".join(self.groups) + ("" if self.suffix is None else f" of {self.suffix}")
-
-
-def parts_of(scene: Scene, columns: Iterable[str]) -> tuple[Part, ...]:
-    """The measures that find `columns`, each once; none for the index, whose columns the census knows.
-
-    Whoever finds the shape comes first: its rows also say what a census wants to know.
-    """
-    voxel_um, columns = scene.labels.voxel_um, set(columns)
-    groups = {group_of(column, channels=scene.channels) for column in columns}
-    shape, parts = "shape" in groups, []
-    if scene.image is not None:
-        many = len(scene.channels) > 1
-        for c, name in enumerate(scene.channels):
-            own = names_of("intensity", ndim=len(voxel_um))
-            if columns.isdisjoint(f"{n}_{name}" for n in own) if many else columns.isdisjoint(own):
-                continue
-            # The first channel brings the shape along: walking the labels is most of the work.
-            along = shape and not parts
-            measure = intensity(voxel_um=voxel_um, dtype=scene.image.source.dtype, channel=name, shape=along)
-            found = ("shape", "intensity") if along else ("intensity",)
-            parts.append(Part(found, measure, c, name if many else None))
-    if shape and not parts:
-        parts.append(Part(("shape",), MEASURES["shape"](voxel_um=voxel_um)))
-    if around := [name for name in ("surface", "topology") if name in groups]:
-        both = windows(voxel_um=voxel_um, **{name: name in around for name in ("surface", "topology")})
-        parts.append(Part(tuple(around), both))
-    return tuple(parts)
-
-
-def index_part(scene: Scene) -> Part:
-    """The measure of the census: which labels there are, how many voxels, in which box."""
-    return Part(("index",), MEASURES["index"](voxel_um=scene.labels.voxel_um))
-
-
-@dataclass(frozen=True, eq=False)
-class Census:
-    """Which objects there are; `rows` hold one row for each block that an object touches."""
-
-    part: Part
-    rows: tuple[np.ndarray, ...]  # by time point, sorted by label and origin
-    grid: BlockGrid
-
-    def labels(self) -> Wanted:
-        """Every label of every time point."""
-        return {t: rows["label"][segments(rows)] for t, rows in enumerate(self.rows)}
-
-    def of(self, t: int, labels: np.ndarray) -> np.ndarray:
-        """The rows of some labels, which are in rising order."""
-        rows = self.rows[t]
-        return rows if len(labels) == len(segments(rows)) else rows[np.isin(rows["label"], labels)]
-
-    def places(self, wanted: Wanted) -> tuple[Place, ...]:
-        """The blocks that the wanted objects touch, each once, in order."""
-        found: list[Place] = []
-        for t, labels in wanted.items():
-            rows = self.of(t, labels)
-            at = [
-                rows[f"{axis}0"] // b for axis, b in zip("zyx"[-len(self.grid.block) :], self.grid.block, strict=True)
-            ]
-            found += [(t, int(block)) for block in np.unique(np.ravel_multi_index(at, self.grid.counts))]
-        return tuple(found)
-
-
-@dataclass(frozen=True, eq=False)
-class Visit:
-    """What will be read, and why: printed, it is one sentence."""
-
-    wanted: Wanted
-    parts: tuple[Part, ...]
-    blocks: tuple[Place, ...]
-    of_blocks: int
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """Names of the measures that see each block."""
-        return tuple(map(str, self.parts))
-
-    def __str__(self) -> str:
-        objects = sum(map(len, self.wanted.values()))
-        if not self.blocks:
-            return f"{objects} objects; no block is visited, the index knows what was asked for"
-        frames = [
-            f"{'t ' + str(t) + ': ' if len(self.wanted) > 1 else ''}{_ranges([block for _, block in places])}"
-            for t, places in groupby(self.blocks, key=lambda place: place[0])
-        ]
-        return (
-            f"{objects} objects; {len(self.blocks)} of {self.of_blocks} blocks are visited for "
-            f"{', '.join(self.measures)}: {'; '.join(frames)}"
-        )
-
-
-def plan_visit(scene: Scene, census: Census, wanted: Wanted, columns: Sequence[str]) -> Visit:
-    """The blocks that `columns` of the wanted objects need; none where the census knows them."""
-    parts = parts_of(scene, columns)
-    return Visit(wanted, parts, census.places(wanted) if parts else (), len(scene.places()))
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    runs = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
-    ends = [(run[0][1], run[-1][1]) for run in (list(group) for _, group in runs)]
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)
+Table = Mapping[str, np.ndarray]
 
 
 def read_rows(
@@ -176,24 +45,25 @@ def read_rows(
     wanted: Wanted | None = None,
     threads: int = 1,
     seen: Callable[[Place], None] = lambda place: None,
-) -> Rows:
-    """Walk `places`, each read once for all parts, and merge what they know; of all objects, or of the wanted ones.
+) -> list[tuple[np.ndarray, ...]]:
+    """For each part its rows by time point, of all objects or of the wanted ones. Each of `places` is read once.
 
     seen : called with each place, in order, once it has been read.
     """
-    found: dict[int, list[list[np.ndarray]]] = {t: [[] for _ in parts] for t in range(scene.labels.frames)}
+    frames = range(scene.labels.frames)
+    found: list[list[list[np.ndarray]]] = [[[] for _ in frames] for _ in parts]
 
     def visit(place: Place) -> list[np.ndarray]:
         return _visit(scene, parts, place, None if wanted is None else wanted[place[0]])
 
     for place, rows in zip(places, _ahead(visit, places, threads), strict=True):
-        for own, some in zip(found[place[0]], rows, strict=True):
-            own.append(some)
+        for own, some in zip(found, rows, strict=True):
+            own[place[0]].append(some)
         seen(place)
-    return {
-        t: tuple(part.measure.merge([{"rows": r} for r in rows])["rows"] for part, rows in zip(parts, own, strict=True))
-        for t, own in found.items()
-    }
+    return [
+        tuple(part.measure.merge([{"rows": r} for r in own[t]])["rows"] for t in frames)
+        for part, own in zip(parts, found, strict=True)
+    ]
 
 
 def _visit(scene: Scene, parts: Sequence[Part], place: Place, wanted: np.ndarray | None) -> list[np.ndarray]:
@@ -206,12 +76,9 @@ def _visit(scene: Scene, parts: Sequence[Part], place: Place, wanted: np.ndarray
         return [part.measure.merge([])["rows"] for part in parts]
     found = []
     for part in parts:
-        if part.channel is None or scene.image is None:
-            arrays, reads = (labels,), (box,)
-        else:
-            arrays, reads = (labels, scene.image.read(core, t, part.channel)), (box, core)
-        at = At(core, reads, scene.grid, block, t)
-        rows = part.measure.partial(*arrays, at=at, answers={})["rows"]
+        beside = [] if part.channel is None or scene.image is None else [scene.image.read(core, t, part.channel)]
+        at = At(core, (box, *(core for _ in beside)), scene.grid, block, t)
+        rows = part.measure.partial(labels, *beside, at=at, answers={})["rows"]
         found.append(rows if wanted is None else rows[np.isin(rows["label"], wanted)])
     return found
 
@@ -238,24 +105,86 @@ def _ahead(
                 future.cancel()
 
 
-def finished(scene: Scene, known: Iterable[tuple[Part, np.ndarray]]) -> dict[str, np.ndarray]:
-    """All columns that the rows of these parts give, `label` among them; the rows are of the same objects."""
-    columns: dict[str, np.ndarray] = {}
-    for part, rows in known:
-        for group in part.groups:
-            columns |= finish_rows(
-                group,
-                rows,
-                voxel_um=scene.labels.voxel_um,
-                shape=scene.grid.shape,
-                translation_um=scene.labels.translation_um,
-                channel=part.suffix if group == "intensity" else None,
-            )
-    return columns
+def tables(
+    scene: Scene,
+    visit: Visit,
+    columns: Sequence[str],
+    threads: int = 1,
+    seen: Callable[[Place], None] = lambda place: None,
+) -> Iterator[Table]:
+    """Make a visit; key and `columns` of successive ranges of label, at least one, so that an empty table has columns."""
+    wanted = visit.census.labels()
+    rows = read_rows(scene, visit.parts, visit.blocks, wanted, threads, seen)
+    yield from finished(
+        scene, wanted, columns, [(visit.census.part, visit.census.rows), *zip(visit.parts, rows, strict=True)]
+    )
 
 
-def block_shape(labels: Source) -> Shape:
-    """Blocks of about 4 million voxels that cut no stored chunk."""
-    target = {3: (64, 256, 256), 2: (2048, 2048)}[len(labels.spatial_shape)]
-    sides = zip(target, labels.spatial_shape, labels.chunk, strict=True)
-    return tuple(max(1, min(n, -(-min(b, n) // min(c, n)) * min(c, n))) if n else 1 for b, n, c in sides)
+def finished(
+    scene: Scene, wanted: Wanted, columns: Sequence[str], known: Sequence[tuple[Part, Sequence[np.ndarray]]]
+) -> Iterator[Table]:
+    """Tables from the rows by time point of several parts, each of exactly the wanted objects."""
+    for t, labels in _ranges(wanted):
+        found: dict[str, np.ndarray] = {}
+        for part, rows in known:
+            found |= _columns(scene, part, _between(rows[t], labels))
+        head = {"image": np.full(len(labels), scene.labels.name, object), "t": np.full(len(labels), t, np.int32)}
+        yield head | {name: found[name] for name in ("label", *columns)}
+
+
+def frame_of(table: Table) -> pl.DataFrame:
+    """A table as a polars frame."""
+    return pl.DataFrame([pl.Series(n, c, dtype=pl.String if n == "image" else None) for n, c in table.items()])
+
+
+def schema_of(scene: Scene, columns: Sequence[str]) -> pl.Schema:
+    """Types of key and columns; no voxel is read."""
+    nothing = {0: np.empty(0, np.uint64)}
+    parts = (index_part(scene), *parts_of(scene, columns))
+    empty = [(part, [part.measure.merge([])["rows"]]) for part in parts]
+    return frame_of(next(finished(scene, nothing, columns, empty))).schema
+
+
+def pieces(census: Census) -> Iterator[Census]:
+    """The census cut into ranges of label at one time point: what tasks of a dask frame are given."""
+    for t, labels in _ranges(census.labels()):
+        yield census.of({t: labels})
+
+
+def piece_frame(piece: Census, *, scene: Scene, names: Sequence[str]) -> pandas.DataFrame:
+    """Key and columns of the objects of one piece, as one task makes them."""
+    columns = [name for name in names if name not in KEY]
+    made = [frame_of(table) for table in tables(scene, plan_visit(scene, piece, columns), columns)]
+    return pl.concat(made).select(names).to_pandas()
+
+
+def _columns(scene: Scene, part: Part, rows: np.ndarray) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for group in part.groups:
+        found |= finish_rows(
+            group,
+            rows,
+            voxel_um=scene.labels.voxel_um,
+            shape=scene.grid.shape,
+            translation_um=scene.labels.translation_um,
+            channel=part.suffix if group == "intensity" else None,
+        )
+    return found
+
+
+def _ranges(wanted: Wanted) -> Iterator[tuple[int, np.ndarray]]:
+    full = {t: labels for t, labels in wanted.items() if len(labels)}
+    for t, labels in full.items():
+        for low in range(0, len(labels), ROWS_AT_ONCE):
+            yield t, labels[low : low + ROWS_AT_ONCE]
+    if not full:
+        yield next(iter(wanted.items()))
+
+
+def _between(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The rows of a range of labels, the first and the last included."""
+    if not len(labels):
+        return rows[:0]
+    low, high = np.searchsorted(rows["label"], labels[0]), np.searchsorted(rows["label"], labels[-1], side="right")
+    found: np.ndarray = rows[low:high]
+    return found

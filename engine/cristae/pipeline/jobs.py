@@ -242,9 +242,11 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         targets += built.targets
         choices += built.choices
         for n, image in enumerate(images):
-            for target in built.targets:
-                if target.kind != "scratch":
-                    arrays.append(_array_output(root, in_store, image.name, n, target, len(pipeline.objects), paths[n]))
+            arrays += [
+                _array_output(root, in_store, image.name, n, target, len(pipeline.objects), paths[n])
+                for target in built.targets
+                if target.kind != "scratch"
+            ]
         folder = root / "tables" / item.name
         if built.table is not None:
             files.append(FileOutput(folder / "table.parquet", built.table))

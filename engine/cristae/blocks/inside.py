@@ -1,0 +1,60 @@
+"""Inside: all passes over an image that is one block, in memory, one after the other. Its partials are its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cristae.array import Array
+from cristae.blocks.evaluate import Answers, apply_chain, finished
+from cristae.blocks.measure import Answer, Partial
+from cristae.blocks.stage import At
+from cristae.blocks.work import Asked, Pass, Ref
+from cristae.grid import BlockGrid
+
+Found = list[tuple[Asked, Partial]]
+
+
+def visit(step: Pass, inputs: Mapping[Ref, Array], grid: BlockGrid, t: int) -> tuple[Array, Found]:
+    """The result and the partials of a pass, the passes before it done first on the same arrays.
+
+    inputs : the whole image for every input that one of the passes names
+    """
+    arrays = dict(inputs)
+    answers: dict[str, Answer] = {}
+    for earlier in step.before:
+        array, found = _one(earlier, arrays, grid, t, answers)
+        if earlier.sink is not None:
+            arrays[Ref(earlier.sink)] = array
+        for asked, partial in found:
+            own = _chosen(asked.asks, answers)
+            answers[asked.key] = finished(asked.measure, asked.measure.merge([partial]), {0: partial}, own)
+    return _one(step, arrays, grid, t, answers)
+
+
+def inputs_of(step: Pass) -> set[Ref]:
+    """Every array that a pass and those before it read and did not make."""
+    made = {p.sink for p in step.before}
+    refs = {p.source for p in (*step.before, step) if p.source is not None}
+    refs |= {ref for p in (*step.before, step) for asked in p.measures for ref in asked.beside}
+    return {ref for ref in refs if ref.array not in made}
+
+
+def _one(
+    step: Pass, arrays: Mapping[Ref, Array], grid: BlockGrid, t: int, answers: Mapping[str, Answer]
+) -> tuple[Array, Found]:
+    core = grid.core(0)
+    array = arrays[step.source] if step.source is not None else None
+    if step.chain:
+        boxes = [core] * (len(step.chain) + 1)
+        array = apply_chain(step.chain, array, boxes, grid, 0, t, lambda i: _chosen(step.asks[i], answers))
+    found = []
+    for asked in step.measures:
+        shown = [array] if asked.measure.reads_array else []
+        shown += [arrays[ref] for ref in asked.beside]
+        at = At(core, (core,) * (1 + len(asked.beside)), grid, 0, t)
+        found.append((asked, asked.measure.partial(*shown, at=at, answers=_chosen(asked.asks, answers))))
+    return array, found
+
+
+def _chosen(asks: Mapping[str, str], answers: Mapping[str, Answer]) -> Answers:
+    return {name: answers[key] for name, key in asks.items()}

@@ -1,0 +1,46 @@
+"""Collapse: the passes of a job, as its blocks make them. What fits one block is one visit; what does not gets a pyramid.
+
+An image that is one block has its global answers in its own partials. All passes of an object then become one: the last, with
+the others before it inside the same task. Ten thousand small fields are ten thousand visits, each read once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cristae.blocks.work import Pass, Target, Work
+from cristae.grid import Shape
+from cristae.pipeline.job import Job
+
+
+def arranged(job: Job, block: Shape) -> tuple[tuple[Pass, ...], tuple[Target, ...]]:
+    """Passes and targets of a job for a block shape."""
+    work = Work("", job.images, job.frames, job.passes, job.targets, block)
+    if _collapses(job, work):
+        return _collapsed(job)
+    return job.passes, job.targets
+
+
+def _collapses(job: Job, work: Work) -> bool:
+    if len(job.passes) < 2 or any(p.source is None and p.chain for p in job.passes):
+        return False
+    measures = [a.measure for p in job.passes for a in p.measures]
+    asked = {key for p in job.passes for key in p.wants}
+    if any(m.scope != "frame" for p in job.passes for m in (a.measure for a in p.measures if a.key in asked)):
+        return False
+    del measures
+    return all(len(work.grid(n, p)) == 1 for n in range(len(job.images)) for p in job.passes)
+
+
+def _collapsed(job: Job) -> tuple[tuple[Pass, ...], tuple[Target, ...]]:
+    out: list[Pass] = []
+    before: list[Pass] = []
+    kinds = {t.name: t.kind for t in job.targets}
+    for step in job.passes:
+        final = (step.sink is not None and kinds[step.sink] != "scratch") or any(a.measure.finish is None for a in step.measures)
+        if final:
+            out.append(replace(step, before=tuple(before)))
+            before = []
+        else:
+            before.append(step)
+    return tuple(out), tuple(t for t in job.targets if t.kind != "scratch")

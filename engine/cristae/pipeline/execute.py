@@ -1,0 +1,208 @@
+"""Execute: do a job, go on with it, or say that there is nothing to do. What is committed is never lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cristae.blocks.dispatch import Crew, Listener
+from cristae.blocks.journal import Journal
+from cristae.blocks.plan import Plan, make_plan, refuse
+from cristae.blocks.protocol import reached
+from cristae.blocks.run import run_passes
+from cristae.blocks.work import Work
+from cristae.cluster.executor import open_cluster
+from cristae.cluster.model import Cluster, parse_cluster, usable_memory
+from cristae.errors import PlanRefused
+from cristae.grid import Shape
+from cristae.pipeline import generation as gen
+from cristae.pipeline.collapse import arranged
+from cristae.pipeline.job import Job, Outcome, Settings, block_of, voxel_bytes
+from cristae.pipeline.placing import (
+    drop_scratch,
+    finish_outputs,
+    is_published,
+    make_sink,
+    occupied,
+    placed,
+    record_places,
+    sweep,
+)
+from cristae.store.bundle import write_bytes
+from cristae.store.claim import Claim
+
+SHARE = 0.8
+"""Of the memory there is, what the workers of a run may take unless --memory says otherwise."""
+
+
+def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
+    """Do a job, or go on with it, or say that there is nothing to do.
+
+    Raises
+    ------
+    Claimed : if another run holds the output.
+    PlanRefused : if it cannot fit, or a result of other facts is in the way.
+    SetAside, InvalidInput, Damaged, CristaeError : as the run ends; what is committed stays.
+    """
+    start = time.monotonic()
+    cluster = parse_cluster(settings.cluster, voxel_bytes(job))
+    with Claim(job.state) as claim:
+        reached("claimed")
+        generation, new = _generation(job, settings, cluster)
+        if not new and (generation.folder / "complete.json").exists() and all(map(occupied, job.finals)):
+            return Outcome("nothing to do", tuple(job.finals))
+        work = work_of(job, tuple(generation.frozen["block"]), settings, generation)
+        path, digest = _save(work)
+        record_places(job, generation)
+        reached("begun")
+        refuse(make_plan(work, cluster.threads), memory_limit(cluster, settings), None)
+        journal = Journal.load(generation.folder, [len(work.layout(p)) for p in work.passes])
+        retried = journal.retry_aside()
+        with _recorded(generation.folder / "events.jsonl", listen) as events:
+            facts = {"name": job.name, "cluster": str(cluster), "committed": journal.recovered, "retried": retried}
+            events({"event": "start", **facts})
+            with open_cluster(cluster, settings.memory) as executor:
+                crew = Crew(executor, journal, str(path), digest, claim.epoch, events)
+                totals = run_passes(work, crew, lambda step: make_sink(work, job, step, settings, generation))
+            found = finish_outputs(job, work, generation, journal.damaged_files)
+            sweep(generation, *(p for p in job.finals if p.is_dir()))
+            _forget_scratch(work, journal, generation)
+            found |= {"calls": totals.calls, "retries": totals.retries, "seconds": round(time.monotonic() - start, 2)}
+            _complete(job, work, journal, generation, found)
+            events({"event": "complete", **{k: found[k] for k in ("calls", "retries", "seconds")}})
+    return Outcome("done", tuple(job.finals), found)
+
+
+def plan(job: Job, settings: Settings) -> tuple[Plan, int]:
+    """The plan of a job and the bytes a worker may take; nothing is written.
+
+    Raises
+    ------
+    PlanRefused : if the blocks that were asked for do not fit.
+    """
+    cluster = parse_cluster(settings.cluster, voxel_bytes(job))
+    found = gen.latest(job.state)
+    block = tuple(found.frozen["block"]) if found and not settings.fresh else fitting_block(job, settings, cluster)
+    return make_plan(work_of(job, block, settings, None), cluster.threads), memory_limit(cluster, settings)
+
+
+def memory_limit(cluster: Cluster, settings: Settings) -> int:
+    """Bytes that one worker process may take, its imports included."""
+    if settings.memory is not None:
+        return settings.memory
+    return int(SHARE * usable_memory() / max(1, cluster.processes))
+
+
+def fitting_block(job: Job, settings: Settings, cluster: Cluster) -> Shape:
+    """The block of a new run: as asked for, or the usual one, halved until a worker has room for it.
+
+    Raises
+    ------
+    PlanRefused : if the block that was asked for does not fit, naming one that would.
+    """
+    limit = memory_limit(cluster, settings)
+    block = block_of(job, settings)
+    fits = block
+    needed = made = make_plan(work_of(job, block, settings, None), cluster.threads)
+    while needed.memory > limit and max(fits) > 16:
+        longest = max(range(len(fits)), key=lambda a: fits[a])
+        fits = tuple(-(-n // 2) if a == longest else n for a, n in enumerate(fits))
+        needed = make_plan(work_of(job, fits, settings, None), cluster.threads)
+    if settings.block is not None or needed.memory > limit:
+        refuse(made, limit, fits if needed.memory <= limit else None)
+    return fits
+
+
+def work_of(job: Job, block: Shape, settings: Settings, generation: gen.Generation | None) -> Work:
+    """The facts of a run with this block shape; without a generation its own arrays lie nowhere yet."""
+    passes, targets = arranged(job, block)
+    images = job.images if generation is None else placed(job, generation)
+    folder = "" if generation is None else str(generation.folder)
+    return Work(folder, images, job.frames, passes, targets, block, settings.device)
+
+
+def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Generation, bool]:
+    inputs = {i.name: {n: v.identity() for n, v in i.volumes.items()} for i in job.images}
+    key = gen.key_of(job.passes, inputs, job.extra)
+    found = gen.latest(job.state)
+
+    def begin(number: int) -> tuple[gen.Generation, bool]:
+        block = fitting_block(job, settings, cluster)
+        frozen = {"block": list(block), "versions": gen.versions(), "chunk": settings.chunk}
+        return gen.begin(job.state, number, key, frozen), True
+
+    if found is None:
+        if not settings.fresh and (taken := [p for p in job.finals if occupied(p)]):
+            raise PlanRefused(
+                f"{taken[0]} exists already and is no result of this run; give another output name, or --fresh to move it aside"
+            )
+        return begin(1)
+    complete = (found.folder / "complete.json").exists()
+    if settings.fresh and (complete or dict(found.key) != key):
+        return begin(found.number + 1)
+    gen.refuse_change(found.key, key, str(job.finals[0]))
+    started = tuple(found.frozen["block"])
+    if settings.block is not None and block_of(job, settings) != started:
+        raise PlanRefused(
+            f"--block {_csv(settings.block)}: this run was started with blocks of {_csv(started)}; leave --block out to go on, "
+            "or give --fresh to start again"
+        )
+    return found, False
+
+
+def _csv(numbers: Shape) -> str:
+    return ",".join(str(n) for n in numbers)
+
+
+def _save(work: Work) -> tuple[Path, str]:
+    path = Path(work.folder) / "work.pkl"
+    work.save(path)
+    return path, hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+
+
+def _forget_scratch(work: Work, journal: Journal, generation: gen.Generation) -> None:
+    names = [t.name for t in work.targets if t.kind == "scratch"]
+    if names:
+        passes = [n for n, p in enumerate(work.passes) if p.sink in names]
+        journal.add([{"kind": "dropped", "arrays": names, "passes": passes}])
+        drop_scratch(generation)
+    reached("scratch-dropped")
+
+
+def _complete(job: Job, work: Work, journal: Journal, generation: gen.Generation, found: dict[str, Any]) -> None:
+    """Provenance, then the mark that the run is done."""
+    assert is_published(generation)
+    files = {str(f.final): hashlib.blake2b(f.final.read_bytes(), digest_size=16).hexdigest() for f in job.files}
+    journal.add([{"kind": "complete", "files": files}])
+    facts = {
+        **found,
+        "versions": gen.versions(),
+        "key": generation.key,
+        "frozen": generation.frozen,
+        "passes": [p.name for p in work.passes],
+        "choices": [vars_of(c) for c in job.choices],
+    }
+    write_bytes(generation.folder / "complete.json", json.dumps(facts, indent=1, default=str).encode())
+    reached("completed")
+
+
+def vars_of(fact: Any) -> dict[str, Any]:
+    """The fields of a frozen fact."""
+    return {name: getattr(fact, name) for name in fact.__dataclass_fields__}
+
+
+@contextmanager
+def _recorded(path: Path, listen: Listener) -> Iterator[Listener]:
+    """Every event goes to the run's own log, whoever else listens."""
+    with open(path, "a", encoding="utf-8", buffering=1) as log:
+
+        def record(event: dict[str, Any]) -> None:
+            log.write(json.dumps({"at": round(time.time(), 3), **event}) + "\n")
+            listen(event)
+
+        yield record

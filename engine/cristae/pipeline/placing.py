@@ -1,0 +1,199 @@
+"""Placing: where the arrays and files of a run lie, from the first block to the day the result is replaced.
+
+Outputs are written under `gen-N/staged` and renamed into place when all of them are whole: a reader sees the old result or the
+new one, never half of one. Scratch lies in `gen-N/scratch` and goes when the run is done. `outputs.json` keeps both places of each
+output, relative to the folder that holds `.cristae`, so that a store may be moved or copied whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cristae.blocks import answers as stored
+from cristae.blocks.protocol import reached
+from cristae.blocks.work import Image, Pass, Work
+from cristae.grid import inner_chunk
+from cristae.pipeline.generation import Generation
+from cristae.pipeline.job import ArrayOutput, FileOutput, Job, Settings
+from cristae.store.bundle import Bundle, write_bytes
+from cristae.store.create import create_volume, publish, register_label
+
+Output = ArrayOutput | FileOutput
+
+
+def outputs(job: Job) -> list[Output]:
+    """Every output, in the order that numbers its staging place."""
+    return [*job.arrays, *job.files]
+
+
+def staged_place(generation: Generation, number: int, output: Output) -> Path:
+    """Where an output lies until all are whole."""
+    return generation.folder / "staged" / f"{number:05d}" / output.final.name
+
+
+def occupied(path: Path) -> bool:
+    """Whether something other than our own state lies there."""
+    return any(c.name != ".cristae" for c in path.iterdir()) if path.is_dir() else path.exists()
+
+
+def is_published(generation: Generation) -> bool:
+    """Whether the outputs have begun to move into place."""
+    return (generation.folder / "published.json").exists()
+
+
+def placed(job: Job, generation: Generation) -> tuple[Image, ...]:
+    """The images with the places of the run's arrays as they are now: staged, or already in place."""
+    places: list[dict[str, str]] = [{} for _ in job.images]
+    for target in job.targets:
+        if target.kind == "scratch":
+            for n, image in enumerate(job.images):
+                places[n][target.name] = str(generation.folder / "scratch" / image.name / f"{target.name}.zarr")
+    for n, output in enumerate(job.arrays):
+        staged = staged_place(generation, n, output)
+        moved = is_published(generation) and not staged.exists()
+        places[output.image][output.target] = str(output.final if moved else staged)
+    return tuple(replace(image, places=places[n]) for n, image in enumerate(job.images))
+
+
+def record_places(job: Job, generation: Generation) -> None:
+    """Keep both places of every output for those who know the folder but not the job."""
+    root = job.root
+    facts = [
+        {
+            "array": output.target if isinstance(output, ArrayOutput) else None,
+            "image": output.image if isinstance(output, ArrayOutput) else None,
+            "staged": _relative(staged_place(generation, n, output), root),
+            "final": _relative(output.final, root),
+        }
+        for n, output in enumerate(outputs(job))
+    ]
+    write_bytes(generation.folder / "outputs.json", json.dumps(facts).encode())
+
+
+def _relative(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation: Generation) -> None:
+    """The arrays that a pass writes, in every image; those that are there already stay, with all they hold."""
+    name, _, level = (step.sink or "").partition(":")
+    if level:
+        return  # a coarser level is made with its array
+    target = next(t for t in job.targets if t.name == name)
+    outputs_of = {o.image: o for o in job.arrays if o.target == name}
+    chunk = settings.chunk or (tuple(generation.frozen["chunk"]) if generation.frozen.get("chunk") else None)
+    for n, image in enumerate(work.images):
+        place = Path(image.places[name])
+        if (place / "zarr.json").exists():
+            continue
+        spec = work.specs(n, step)[-1]
+        like = next(iter(image.volumes.values()), None)
+        frames = [f for f in work.frames if f.image == n]
+        output = outputs_of.get(n)
+        shape, axes = spec.shape, "zyx"[-spec.ndim :]
+        if output is not None and output.every_channel and like is not None and "c" in like.axes:
+            shape, axes = (max(f.c for f in frames) + 1, *shape), "c" + axes
+        if like is not None and "t" in like.axes:
+            shape, axes = (max(f.t for f in frames) + 1, *shape), "t" + axes
+        made = create_volume(
+            place,
+            axes=axes,
+            shape=shape,
+            dtype=_stored_dtype(work, step, spec.dtype, target.kind),
+            voxel_um=spec.voxel_um,
+            chunk=inner_chunk(work.block, chunk),
+            shard=work.block,
+            kind="label" if target.kind == "label" else "image",
+            translation_um=like.translation_um if like is not None else None,
+            frame_interval_s=like.frame_interval_s if like is not None else None,
+            channels=output.channels if output is not None else (),
+            levels=work.levels(n, name),
+            codec="scratch" if target.kind == "scratch" else None,
+            name=image.name,
+        )
+        publish(made, source=None if output is None else output.source)
+
+
+def _stored_dtype(work: Work, step: Pass, dtype: str, kind: str) -> str:
+    """Labels are unsigned integers, and as many bits as the merge found that they need."""
+    if kind != "label":
+        return dtype
+    for asks in step.asks:
+        for key in asks.values():
+            path = stored.answer_path(work.folder, key)
+            if path.exists():
+                bundle = Bundle(path)
+                if any(name.endswith("|map") and bundle[name].dtype.itemsize == 8 for name in bundle):
+                    return "uint64"
+    return "uint8" if dtype == "bool" else dtype
+
+
+def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str]) -> dict[str, Any]:
+    """Make tables and pictures, then move every output into place, the old ones aside. Safe to do again after a crash.
+
+    redo : final paths of files that were found damaged, and are made again.
+    """
+    facts: dict[str, Any] = {}
+    for n, made in enumerate(job.files, len(job.arrays)):
+        if not is_published(generation) or str(made.final) in redo or not made.final.exists():
+            facts |= made.writer(work, staged_place(generation, n, made))
+            reached("files-written")
+    if not is_published(generation):
+        _move_aside(job, generation)
+        write_bytes(generation.folder / "published.json", b"{}")
+        reached("published-marked")
+    for n, output in enumerate(outputs(job)):
+        _into_place(staged_place(generation, n, output), output.final)
+        reached("in-place")
+    for array in job.arrays:
+        if array.store is not None:
+            register_label(str(array.store), array.final.name)
+            reached("listed")
+    return facts
+
+
+def _move_aside(job: Job, generation: Generation) -> None:
+    aside = job.state / f"gen-{generation.number - 1:04d}" / "replaced"
+    for final in job.finals:
+        if not occupied(final):
+            continue
+        aside.mkdir(parents=True, exist_ok=True)
+        kept = aside / final.name
+        if kept.exists():  # an earlier attempt was stopped while it moved things
+            kept = aside / f"{final.name}-{generation.number}"
+        if (final / ".cristae").exists():  # a store that holds its own state: its contents move, the store stays
+            kept.mkdir(exist_ok=True)
+            for child in final.iterdir():
+                if child.name != ".cristae":
+                    child.rename(kept / child.name)
+        else:
+            final.rename(kept)
+
+
+def _into_place(staged: Path, final: Path) -> None:
+    if not staged.exists():
+        return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if staged.is_dir() and final.is_dir():
+        # The metadata goes last: a store is recognised only when it is whole.
+        for child in sorted(staged.iterdir(), key=lambda p: p.name == "zarr.json"):
+            child.rename(final / child.name)
+        staged.rmdir()
+    else:
+        staged.replace(final)
+
+
+def drop_scratch(generation: Generation) -> None:
+    """Delete the scratch arrays; the answers stay, so that a damaged block can be made again."""
+    shutil.rmtree(generation.folder / "scratch", ignore_errors=True)
+
+
+def sweep(generation: Generation, *folders: Path) -> None:
+    """Delete temporary files that dead attempts left."""
+    for folder in (generation.folder, *folders):
+        for left in folder.rglob("*.partial"):
+            left.unlink(missing_ok=True)

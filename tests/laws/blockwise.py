@@ -1,0 +1,86 @@
+"""Blockwise: a stage or measure over a grid, in memory, each block from nothing but the boxes it declares.
+
+What a run does with files and workers, without either: boxes come from `evaluate.needs`, partials are merged in a random
+order along a random tree, and global answers carry the parts of single blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cristae.array import Array
+from cristae.blocks.evaluate import Answers, apply_chain, finished, needs
+from cristae.blocks.measure import Answer, Measure, Partial
+from cristae.blocks.stage import At, Spec, Stage
+from cristae.grid import BlockGrid, Box
+
+
+def cut(array: np.ndarray, box: Box) -> np.ndarray:
+    """The voxels of a box, in memory of their own."""
+    return array[box.slices].copy()
+
+
+def spec_of(array: np.ndarray, voxel_um: tuple[float, ...]) -> Spec:
+    return Spec(array.shape, array.dtype.name, voxel_um)
+
+
+def whole_stage(stage: Stage, arrays: Sequence[Array], answers: Answers | None = None) -> Array:
+    """The stage on the whole volume at once; a stage without input renders its own."""
+    if arrays and answers is None:
+        return stage(*arrays)
+    shape = arrays[0].shape if arrays else stage.output().shape
+    return stage.apply(*arrays, at=At.whole(shape, len(arrays)), answers=answers or {})
+
+
+def stage_box(
+    stage: Stage, arrays: Sequence[np.ndarray], out: Box, grid: BlockGrid, index: int, answers: Answers
+) -> np.ndarray:
+    """One box of the stage's result, found for block `index`."""
+    boxes = needs([stage], [grid.shape, grid.shape], out, grid.core(index))
+    array = cut(arrays[0], boxes[0]) if arrays else None
+    return apply_chain([stage], array, boxes, grid, index, 0, lambda _: answers)
+
+
+def blockwise_answers(
+    fact: Stage | Measure, arrays: Sequence[np.ndarray], grid: BlockGrid, rng: np.random.Generator
+) -> dict[str, Answer]:
+    """Everything that `fact` asks for, found block by block."""
+    return {name: blockwise_answer(measure, arrays, grid, rng) for name, measure in fact.asks.items()}
+
+
+def blockwise_answer(
+    measure: Measure, arrays: Sequence[np.ndarray], grid: BlockGrid, rng: np.random.Generator
+) -> Answer:
+    answers = blockwise_answers(measure, arrays, grid, rng)
+    parts = partials(measure, arrays, grid, answers)
+    return finished(measure, merged(measure, list(parts.values()), rng), parts, answers)
+
+
+def partials(
+    measure: Measure, arrays: Sequence[np.ndarray], grid: BlockGrid, answers: Answers, widen: int = 0
+) -> dict[int, Partial]:
+    """One partial a block. `widen`: voxels that the first array reaches further than asked for, as it does in a pass that
+    another measure shares."""
+    return {index: partial_of(measure, arrays, grid, index, answers, widen) for index in range(len(grid))}
+
+
+def partial_of(
+    measure: Measure, arrays: Sequence[np.ndarray], grid: BlockGrid, index: int, answers: Answers, widen: int = 0
+) -> Partial:
+    core = grid.core(index)
+    reach = tuple((a + widen, b + widen) for a, b in measure.halo)
+    boxes = (core.grow(reach).clip(grid.shape), *[core] * (len(arrays) - 1))
+    shown = [cut(a, b) for a, b in zip(arrays, boxes, strict=True)] if measure.reads_array else []
+    return measure.partial(*shown, at=At(core, boxes, grid, index), answers=answers)
+
+
+def merged(measure: Measure, several: Sequence[Partial], rng: np.random.Generator) -> Partial:
+    """All partials, in a random order along a random tree that also holds neutral elements."""
+    left = [several[i] for i in rng.permutation(len(several))] + [measure.merge([])]
+    while len(left) > 1:
+        fan = int(rng.integers(2, 5))
+        taken = [left.pop(int(rng.integers(len(left)))) for _ in range(min(fan, len(left)))]
+        left.append(measure.merge(taken))
+    return measure.merge(left)

@@ -1,0 +1,281 @@
+"""Cases: what the laws are tried on. A stage or measure without a case here cannot be registered: a test says so.
+
+A case is a builder, the parameters a user might give, and how to draw its input. To add an operation to the laws, add a line
+to STAGES or MEASURES; the measures that a stage asks for join by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from cristae.blocks.measure import Answer, Measure
+from cristae.blocks.stage import Stage
+from cristae.filters import difference_of_gaussians, gaussian, ridge, threshold
+from cristae.filters.histogram import histogram
+from cristae.grid import Shape
+from cristae.labels import label
+from cristae.morphology import finish_rows
+from cristae.morphology.intensity import intensity
+from cristae.morphology.moments import index, shape
+from cristae.morphology.surface import surface, topology, windows
+from cristae.pipeline.projection import projections
+from cristae.pipeline.specimen import specimen
+
+VOXEL_UM = {2: (0.13, 0.1), 3: (0.25, 0.11, 0.1)}
+
+Arrays = list[np.ndarray]
+Draw = Callable[[Shape, str, int], Arrays]
+Columns = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stage or measure as the laws see it."""
+
+    builder: Callable[..., Stage | Measure]
+    params: Mapping[str, Any]
+    draw: Draw
+    ndim: int = 3
+    dtype: str = "uint16"  # of the last input
+    facts: tuple[str, ...] = ("voxel_um",)  # what the engine tells the builder: voxel_um, dtype, ndim
+    asked: str = ""  # the name of a measure that the built stage or measure asks for, and that is meant instead
+    shown: Callable[[Case, Columns, Shape], Columns] | None = None  # what of an answer no block grid may show
+    reference: Callable[..., np.ndarray] | None = None  # the whole result, by somebody else's code
+    reference_tolerance: float = 0.0
+    library_tolerance: float = 0.0  # largest difference between array libraries
+    slack: str = ""  # why a voxel less of halo shows in no input
+    shape: Shape | None = None  # where the volume is part of the parameters
+    memory_block: Shape | None = None  # at least 64 MiB of input
+    extent: Shape = (9, 13, 40)  # largest volume that the laws draw
+
+    @property
+    def voxel_um(self) -> tuple[float, ...]:
+        return VOXEL_UM[self.ndim]
+
+    @property
+    def name(self) -> str:
+        """As it is registered."""
+        return self.asked or self.builder.__name__
+
+    def __str__(self) -> str:
+        said = ",".join(f"{k}={v}" for k, v in self.params.items()).replace(" ", "")
+        return f"{self.name}-{self.ndim}d-{self.dtype}" + (f"-{said}" if said else "")
+
+    def build(self) -> Stage | Measure:
+        known = {"voxel_um": self.voxel_um, "dtype": self.dtype, "ndim": self.ndim}
+        built = self.builder(**self.params, **{name: known[name] for name in self.facts})
+        return dict(asked_by(built))[self.asked] if self.asked else built
+
+    def arrays(self, shape: Shape, seed: int) -> Arrays:
+        return self.draw(shape, self.dtype, seed)
+
+    def columns(self, answer: Answer, shape: Shape) -> Columns:
+        """The part of an answer that must not depend on the grid."""
+        return self.shown(self, answer.arrays, shape) if self.shown else answer.arrays
+
+
+def asked_by(fact: Stage | Measure) -> Iterator[tuple[str, Measure]]:
+    """Every measure that `fact` asks for, and what those ask for, by their names."""
+    for measure in fact.asks.values():
+        yield measure.name, measure
+        yield from asked_by(measure)
+
+
+# ---------------------------------------------------------------------------------------------------- inputs
+
+
+def image(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """Photons on a dark ground; every third is a few bright points, where a filter shows how far it reaches."""
+    rng = np.random.default_rng(seed)
+    found = rng.gamma(1.0, 40.0, shape)
+    if seed % 3 == 2:
+        found = np.where(rng.random(shape) < 0.03, 250.0, 0.0)
+    return [_as(found, dtype)]
+
+
+def signed(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """Values on both sides of zero, over a wide range."""
+    return [np.random.default_rng(seed).normal(0, 2000, shape).astype(dtype)]
+
+
+def mask(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """Foreground from nothing to nearly everything, ragged or in long tubes."""
+    rng = np.random.default_rng(seed)
+    density = (0.05, 0.2, 0.35, 0.6, 0.95, 0.0)[seed % 6]
+    if seed % 2:
+        return [_as(rng.random(shape) < density, dtype)]
+    smooth = ndimage.gaussian_filter(rng.normal(size=shape), 1.0)
+    return [_as(smooth > np.quantile(smooth, 1 - density), dtype)]
+
+
+def labels(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """Objects that touch each other and every border; ids with gaps, and one that no float32 holds."""
+    rng = np.random.default_rng(seed)
+    names = np.array([0, 0, 0, 1, 2, 7, 200, 255 if dtype == "uint8" else 2**24 + 1])
+    return [rng.choice(names, shape).astype("uint8" if dtype == "uint8" else "uint32")]
+
+
+def values(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """Patches of a few values, for labels that join equal ones."""
+    return [np.random.default_rng(seed).integers(0, 4, shape).astype(dtype)]
+
+
+def labels_and_image(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """Labels, and a channel of `dtype` whose spread is small beside its mean."""
+    rng = np.random.default_rng(seed)
+    return labels(shape, "uint32", seed) + [_as(rng.normal(30000, 50, shape), dtype)]
+
+
+def nothing(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """A stage that renders takes no input."""
+    return []
+
+
+def _as(found: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype == "bool":
+        return found > 0
+    if np.dtype(dtype).kind in "iu":
+        found = np.clip(found, 0, np.iinfo(dtype).max)
+    return found.astype(dtype)
+
+
+# --------------------------------------------------------------- what of an answer does not depend on the grid
+
+
+def table(case: Case, answer: Columns, shape: Shape) -> Columns:
+    """Finished columns; lengths that are roots of rounding errors as their squares."""
+    out = {}
+    for group in _GROUPS[case.build().name]:
+        out |= finish_rows(group, answer["rows"], voxel_um=case.voxel_um, shape=shape)
+    for name in [n for n in out if n.startswith("axis") or n == "intensity_std"]:
+        out[f"{name} squared"] = out.pop(name) ** 2
+    return out
+
+
+_GROUPS = {
+    "index": ["index"],
+    "shape": ["shape"],
+    "surface": ["surface"],
+    "topology": ["topology"],
+    "surface_topology": ["surface"],
+    "intensity": ["intensity"],
+    "shape_intensity": ["shape", "intensity"],
+}
+
+
+def foreground(case: Case, answer: Columns, shape: Shape) -> Columns:
+    """Of provisional labels: how many voxels they have together."""
+    return {"voxels": answer["voxels"].sum(dtype=np.int64)}
+
+
+def count_of_objects(case: Case, answer: Columns, shape: Shape) -> Columns:
+    """Of canonical ids: which there are."""
+    return {"objects": answer["objects"], "ids": np.unique(answer["map"][answer["map"] > 0]).astype(np.int64)}
+
+
+# ------------------------------------------------------------------------------------------------ references
+
+
+def gaussian_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
+    sigma = [case.params["sigma_um"] / v for v in case.voxel_um]
+    return ndimage.gaussian_filter(
+        array.astype(np.float64), sigma, mode="reflect", truncate=case.params.get("truncate", 4.0)
+    )
+
+
+def bands_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
+    low, high = ([case.params[f"{n}_sigma_um"] / v for v in case.voxel_um] for n in ("low", "high"))
+    array = array.astype(np.float64)
+    return ndimage.gaussian_filter(array, low, mode="reflect") - ndimage.gaussian_filter(array, high, mode="reflect")
+
+
+def labels_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
+    structure = ndimage.generate_binary_structure(array.ndim, case.params.get("connectivity") or array.ndim)
+    return ndimage.label(array, structure)[0]
+
+
+def otsu_by_skimage(case: Case, array: np.ndarray) -> np.ndarray:
+    from skimage.filters import threshold_otsu
+
+    return array > threshold_otsu(array)
+
+
+# -------------------------------------------------------------------------------------------------- the cases
+
+
+def _each(builder: Callable[..., Any], params: Mapping[str, Any], draw: Draw, kinds: str, **facts: Any) -> list[Case]:
+    """One case for each "dimensions dtype" in `kinds`, such as "3 uint16, 2 float32"."""
+    pairs = (kind.split() for kind in kinds.split(","))
+    return [Case(builder, params, draw, int(n), dtype, **facts) for n, dtype in pairs]
+
+
+IMAGES = "3 uint16, 3 float32, 2 uint8"
+SMALL = {"memory_block": (128, 512, 512)}
+BYTES = {"memory_block": (256, 512, 512)}
+THRESHOLD = {"facts": ("voxel_um", "dtype"), **SMALL}
+ROWS: dict[str, Any] = {"shown": table, "memory_block": (128, 512, 512)}
+RADII = {"min": 0.15, "max": 0.3, "scales": 2}
+
+STAGES: list[Case] = [
+    *_each(gaussian, {"sigma_um": 0.17}, image, IMAGES + ",2 float64", reference=gaussian_by_scipy,
+           reference_tolerance=1e-3, library_tolerance=1e-4, **SMALL),
+    *_each(gaussian, {"sigma_um": 0.3, "truncate": 3.0}, image, "3 uint8, 2 int32", reference=gaussian_by_scipy,
+           reference_tolerance=1e-3, library_tolerance=1e-4),
+    *_each(gaussian, {"sigma_um": 0.0}, image, "3 bool"),
+    *_each(difference_of_gaussians, {"low_sigma_um": 0.08, "high_sigma_um": 0.2}, image, IMAGES,
+           reference=bands_by_scipy, reference_tolerance=2e-3, library_tolerance=2e-4, **SMALL),
+    *_each(ridge, {"radius_um": [0.3, 0.15], "gamma": 20.0}, image, IMAGES, library_tolerance=1e-4, **SMALL),
+    *_each(ridge, {"radius_um": RADII, "method": "frangi"}, image, "3 uint8, 2 uint16", library_tolerance=1e-4),
+    *_each(ridge, {"radius_um": 0.2, "gamma": 5.0, "alpha": 0.3, "beta": 0.8}, image, "3 uint8, 2 float32",
+           library_tolerance=1e-4),
+    *_each(threshold, {"value": 60.5}, image, IMAGES + ",2 float16", **THRESHOLD,
+           reference=lambda case, array: array > 60.5),
+    *_each(threshold, {"value": -3.2}, signed, "3 int16, 2 float64", **THRESHOLD,
+           reference=lambda case, array: array.astype(np.float64) > -3.2),
+    *_each(threshold, {"method": "otsu"}, image, "3 uint16, 3 float32, 2 uint8, 2 int64", **THRESHOLD,
+           reference=otsu_by_skimage),
+    *_each(threshold, {"method": "otsu", "over": "collection"}, signed, "3 int32", **THRESHOLD),
+    *_each(label, {}, mask, "3 bool, 3 uint16, 2 uint8", reference=labels_by_scipy, **BYTES),
+    *_each(label, {"connectivity": 1}, mask, "3 uint8, 2 bool", reference=labels_by_scipy),
+    *_each(label, {"connectivity": 2, "min_voxels": 4}, mask, "3 bool"),
+    *_each(label, {"multilabel": True, "min_volume_um3": 0.01}, values, "3 uint32"),
+    *_each(label, {"multilabel": True}, values, "2 int16"),
+    Case(specimen, {"shape": (20, 60, 90), "voxel_um": (0.3, 0.15, 0.15), "seed": 3, "tubes": 3.0, "noise": 1.0},
+         nothing, facts=(), shape=(20, 60, 90)),
+]  # fmt: skip
+
+MEASURES: list[Case] = [
+    *_each(index, {}, labels, "3 uint8, 3 uint32, 2 uint32", **ROWS),
+    *_each(shape, {}, labels, "3 uint8, 3 uint32, 2 uint32", **ROWS),
+    *_each(surface, {}, labels, "3 uint32, 2 uint8", **ROWS),
+    *_each(topology, {}, labels, "3 uint32, 2 uint8", **ROWS),
+    *_each(windows, {"surface": True, "topology": True}, labels, "3 uint32, 2 uint32", **ROWS),
+    *_each(intensity, {"channel": "TMRM"}, labels_and_image, "3 uint16, 3 float32, 2 uint8", **ROWS,
+           facts=("voxel_um", "dtype")),
+    *_each(intensity, {"channel": "TMRM", "shape": True}, labels_and_image, "3 uint16, 2 float64", **ROWS,
+           facts=("voxel_um", "dtype")),
+    *_each(projections, {}, labels_and_image, "3 uint16, 3 float32, 2 uint8", **SMALL),
+    *_each(histogram, {"bins": 64, "scope": "image"}, image, "3 float32, 2 float64", facts=("ndim", "dtype"), **SMALL),
+    *_each(histogram, {}, signed, "3 int32, 2 int16", facts=("ndim", "dtype"), **SMALL),
+]  # fmt: skip
+
+SHOWN = {"label_faces": foreground, "label_ids": count_of_objects}
+
+
+def _asked(cases: Sequence[Case]) -> list[Case]:
+    """A case for each measure that these ask for."""
+    found: dict[tuple[object, ...], Case] = {}
+    for case in cases:
+        for name, measure in asked_by(case.build()):
+            key = (name, str(measure.params), case.ndim, case.dtype)
+            found.setdefault(key, replace(case, asked=name, shown=SHOWN.get(name), reference=None, library_tolerance=1e-3))
+    return list(found.values())
+
+
+CASES: list[Case] = [*STAGES, *MEASURES, *_asked([*STAGES, *MEASURES])]

@@ -1,0 +1,408 @@
+"""The laws: what every stage and measure must keep, each as a function of a case that raises AssertionError.
+
+    grid      the block grid does not show
+    reading   nothing outside the declared boxes is looked at, and everything inside is needed
+    merging   partials merge in any order, and survive their file
+    boundary  the volume's own edges are as the stage says
+    specs     what comes out is what was declared, for awkward input too
+    library   a second array library gives the same answer, and a plain reference too
+
+The sixth law, memory, needs a process of its own: see `laws.memory`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cristae.blocks.measure import Answer, Measure, Partial, ask
+from cristae.blocks.stage import At, Stage
+from cristae.errors import CristaeError
+from cristae.grid import BlockGrid, Box, Shape
+from cristae.store.bundle import Bundle, write_bundle
+from laws.blockwise import (
+    blockwise_answer,
+    blockwise_answers,
+    cut,
+    merged,
+    partial_of,
+    partials,
+    spec_of,
+    stage_box,
+    whole_stage,
+)
+from laws.cases import Arrays, Case
+
+ACROSS_GRIDS = 1e-12
+"""Float columns of a table: relative difference between two block grids."""
+
+
+# ------------------------------------------------------------------------------------------------- 1 the grid
+
+
+def grid(case: Case, rounds: int = 8) -> None:
+    """Random shapes, grids that divide nothing, blocks one voxel thin: blockwise is whole."""
+    fact = case.build()
+    for seed in range(rounds):
+        rng = np.random.default_rng(seed)
+        shape = case.shape or _some_shape(case, rng)
+        blocks = _some_grid(shape, rng, thin=seed % 2 == 1)
+        arrays = case.arrays(shape, seed)
+        where = f"{case}, {shape} in blocks of {blocks.block}, seed {seed}"
+        if isinstance(fact, Stage):
+            _stage_over(fact, arrays, blocks, rng, where)
+        else:
+            here, there = blockwise_answer(fact, arrays, blocks, rng), ask(fact, *arrays)
+            tolerance = max(fact.tolerance, ACROSS_GRIDS if case.shown else 0.0)
+            _same_columns(case.columns(here, shape), case.columns(there, shape), tolerance, where)
+
+
+def _stage_over(stage: Stage, arrays: Arrays, blocks: BlockGrid, rng: np.random.Generator, where: str) -> None:
+    expected = whole_stage(stage, arrays)
+    answers = blockwise_answers(stage, arrays, blocks, rng)
+    for index in rng.permutation(len(blocks)):
+        # What follows in the chain may want a rim around the core; labels give one voxel.
+        core = blocks.core(int(index))
+        rim = tuple((int(a), int(b)) for a, b in rng.integers(0, 2, (len(core.start), 2)))
+        out = core.grow(rim).clip(blocks.shape)
+        found = stage_box(stage, arrays, out, blocks, int(index), answers)
+        assert found.shape == out.shape, f"{where}: block {index} has shape {found.shape}, not {out.shape}"
+        _same(found, expected[out.slices], stage.tolerance, f"{where}, block {index}")
+
+
+def _some_shape(case: Case, rng: np.random.Generator) -> Shape:
+    extent = case.extent[-case.ndim :]
+    return tuple(int(rng.integers(1, n + 1)) for n in extent)
+
+
+def _some_grid(shape: Shape, rng: np.random.Generator, thin: bool) -> BlockGrid:
+    block = [int(rng.integers(1, n + 2)) for n in shape]
+    if thin:
+        block[int(rng.integers(len(shape)))] = 1
+    while len(BlockGrid(shape, tuple(block))) > 60:
+        axis = int(np.argmax(BlockGrid(shape, tuple(block)).counts))
+        block[axis] = 2 * block[axis] + 1
+    return BlockGrid(shape, tuple(block))
+
+
+# ---------------------------------------------------------------------------------------------- 2 the reading
+
+
+def reading(case: Case) -> None:
+    """What lies outside the boxes does not matter, and every voxel of the halo does."""
+    fact = case.build()
+    if case.shape is not None or (isinstance(fact, Measure) and not fact.reads_array):
+        return
+    core, blocks = _middle(fact)
+    halo = fact.halo if not getattr(fact, "blockwise", False) else ((0, 0),) * case.ndim
+    needless = {(axis, side) for axis in range(case.ndim) for side in (0, 1) if halo[axis][side]}
+    for seed in range(12):
+        arrays = case.arrays(blocks.shape, seed)
+        answers = {name: ask(measure, *arrays) for name, measure in fact.asks.items()}
+        if isinstance(fact, Stage) and fact.blockwise:
+            answers = blockwise_answers(fact, arrays, blocks, np.random.default_rng(0))
+        call = _caller(fact, core, blocks, answers)
+        box = core.grow(halo)
+        expected = call([cut(a, b) for a, b in _boxed(arrays, box, core)], box)
+        if seed < 4:
+            _deaf_to_garbage(case, fact, arrays, box, core, call, expected)
+        for axis, side in list(needless):
+            for shown in (arrays, _only_the_rim(arrays, box, axis, side)):
+                full = call([cut(a, b) for a, b in _boxed(shown, box, core)], box)
+                less = _shrunk(box, axis, side)
+                if not _equal(full, call([cut(a, b) for a, b in _boxed(shown, less, core)], less)):
+                    needless.discard((axis, side))
+        if not needless and seed >= 4:
+            break
+    if case.slack:
+        assert needless, f"{case} registers a slack ({case.slack}), but every voxel of its halo is needed"
+        return
+    assert not needless, f"{case}: one voxel less of halo changes nothing on {sorted(needless)} (axis, side)"
+
+
+def _middle(fact: Stage | Measure) -> tuple[Box, BlockGrid]:
+    """The middle block of 3 x 3 x 3, each as large as the halo, and half of it more around the volume."""
+    block = tuple(max(2, 1 + max(sides)) + axis for axis, sides in enumerate(fact.halo))
+    blocks = BlockGrid(tuple(3 * b + 1 for b in block), block)
+    return blocks.core(blocks.index((1,) * len(block))), blocks
+
+
+def _boxed(arrays: Arrays, first: Box, others: Box) -> list[tuple[np.ndarray, Box]]:
+    return [(a, first if n == 0 else others) for n, a in enumerate(arrays)]
+
+
+def _shrunk(box: Box, axis: int, side: int) -> Box:
+    return box.grow(tuple((-(a == axis and side == 0), -(a == axis and side == 1)) for a in range(len(box.start))))
+
+
+def _only_the_rim(arrays: Arrays, box: Box, axis: int, side: int) -> Arrays:
+    """The same input, but bright only in the layer that a smaller halo would not see."""
+    first = np.zeros_like(arrays[0])
+    at = list(box.slices)
+    at[axis] = slice(box.start[axis], box.start[axis] + 1) if side == 0 else slice(box.stop[axis] - 1, box.stop[axis])
+    first[tuple(at)] = 1 if first.dtype == bool else 100
+    return [first, *arrays[1:]]
+
+
+Call = Callable[[Sequence[np.ndarray], Box], Any]
+
+
+def _caller(fact: Stage | Measure, core: Box, blocks: BlockGrid, answers: Mapping[str, Answer]) -> Call:
+    index = blocks.meeting(core)[0]
+
+    def call(arrays: Sequence[np.ndarray], first: Box) -> Any:
+        at = At(core, (first,) + (core,) * (len(arrays) - 1), blocks, index)
+        return (fact.apply if isinstance(fact, Stage) else fact.partial)(*arrays, at=at, answers=answers)
+
+    return call
+
+
+def _deaf_to_garbage(
+    case: Case, fact: Stage | Measure, arrays: Arrays, box: Box, core: Box, call: Call, expected: Any
+) -> None:
+    whole = Box.whole(arrays[0].shape)
+    for garbage in _garbage(arrays[0].dtype):
+        spoiled = [_spoiled(a, b, garbage) for a, b in _boxed(arrays, box, core)]
+        # A view into the garbage: a kernel that steps out of its array meets it.
+        found = call([a[b.slices] for a, b in _boxed(spoiled, box, core)], box)
+        assert _equal(found, expected), f"{case} reads outside its box where {garbage} lies"
+        if isinstance(fact, Stage) and fact.blockwise:
+            continue
+        # An array that reaches further, as in a pass that a measure with a wider halo shares.
+        found = call([spoiled[0], *(a[core.slices] for a in spoiled[1:])], whole)
+        assert _equal(found, expected), f"{case} looks further than its halo of {fact.halo}: {garbage} shows"
+
+
+def _garbage(dtype: np.dtype[Any]) -> list[float | int]:
+    if dtype.kind == "f":
+        return [np.nan, float(np.finfo(dtype).max), -np.inf]
+    if dtype.kind == "b":
+        return [0, 1]
+    return [np.iinfo(dtype).max, np.iinfo(dtype).min, 1]
+
+
+def _spoiled(array: np.ndarray, kept: Box, garbage: float | int) -> np.ndarray:
+    out = np.full_like(array, garbage)
+    out[kept.slices] = array[kept.slices]
+    return out
+
+
+# ---------------------------------------------------------------------------------------------- 3 the merging
+
+
+def merging(case: Case) -> None:
+    """Associative, commutative, with a neutral element; a partial's file gives the same partial back."""
+    measure = case.build()
+    if not isinstance(measure, Measure):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            shape = tuple(case.extent[-case.ndim :])
+            blocks = _some_grid(shape, rng, thin=False)
+            arrays = case.arrays(shape, seed)
+            answers = blockwise_answers(measure, arrays, blocks, rng)
+            found = list(partials(measure, arrays, blocks, answers).values())
+            before = [_bytes(p) for p in found]
+            expected = measure.merge(found)
+            for _ in range(4):
+                assert _equal(merged(measure, found, rng), expected), f"{case}: the order of merging shows (seed {seed})"
+            assert [_bytes(p) for p in found] == before, f"{case}: merge changes the partials it is given"
+            alone = measure.merge([found[0]])
+            neutral = measure.merge([])
+            for several in ([found[0], neutral], [neutral, found[0]], [neutral, alone, neutral]):
+                assert _equal(measure.merge(several), alone), f"{case}: merge([]) is not neutral"
+            stored = [_stored(Path(folder) / f"{seed}-{n}.bundle", p) for n, p in enumerate(found)]
+            for kept, read in zip(found, stored, strict=True):
+                assert _equal(read, kept), f"{case}: a partial does not survive its file"
+            assert _equal(measure.merge(stored), expected), f"{case}: partials from files merge to something else"
+
+
+def _stored(path: Path, partial: Partial) -> Partial:
+    write_bundle(path, partial)
+    bundle = Bundle(path)
+    bundle.check()
+    return dict(bundle)
+
+
+# ------------------------------------------------------------------------------------------- 4 the boundaries
+
+
+def boundary(case: Case) -> None:
+    """The volume's edges are those of a volume that goes on as the stage says."""
+    stage = case.build()
+    if not isinstance(stage, Stage) or case.shape is not None:
+        return
+    modes = {"reflect": "symmetric", "constant": "constant"}
+    assert stage.boundary in modes, f"{case}: a boundary of {stage.boundary!r} is not one the laws know"
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        shape = _some_shape(case, rng)
+        (array,) = case.arrays(shape, seed)
+        answers = {name: ask(measure, array) for name, measure in stage.asks.items()}
+        # One voxel more than the stage can see; ids of labels may only be counted on the volume they belong to.
+        pad = [(a + 1, b + 1) for a, b in stage.halo]
+        wider = np.pad(array, pad, mode=modes[stage.boundary])  # type: ignore[call-overload]
+        padded = stage(wider) if stage.blockwise else whole_stage(stage, [wider], answers)
+        inner = tuple(slice(a, a + n) for (a, _), n in zip(pad, shape, strict=True))
+        _same(padded[inner], stage(array), stage.tolerance, f"{case}, {shape}, seed {seed}: its edges do not {stage.boundary}")
+        if case.reference is not None:
+            expected = case.reference(case, array)
+            found = stage(array)
+            if found.dtype == bool or expected.dtype.kind in "iu":
+                expected = expected.astype(found.dtype)
+            _same(found, expected.astype(found.dtype), case.reference_tolerance, f"{case}, {shape}: not the reference")
+
+
+# ------------------------------------------------------------------------------------------------- 5 the specs
+
+
+def specs(case: Case) -> None:
+    """Shape, type, voxel size and range are those declared, for empty, constant and extreme input, 2D and 3D."""
+    fact = case.build()
+    travelled = pickle.loads(pickle.dumps(fact))
+    assert travelled.params == fact.params, f"{case} does not travel"
+    if isinstance(fact, Stage):
+        for name, arrays in _awkward(case):
+            _stage_specs(case, fact, travelled, arrays, f"{case}, {name}")
+    else:
+        for name, arrays in _awkward(case):
+            _measure_specs(case, fact, travelled, arrays, f"{case}, {name}")
+
+
+def _stage_specs(case: Case, stage: Stage, travelled: Stage, arrays: Arrays, where: str) -> None:
+    given = [spec_of(a, case.voxel_um) for a in arrays]
+    declared = stage.output(*given)
+    kept = [a.copy() for a in arrays]
+    for array in arrays:
+        array.flags.writeable = False
+    with np.errstate(all="raise"):
+        out = whole_stage(stage, arrays)
+    assert out.shape == declared.shape, f"{where}: shape {out.shape}, declared {declared.shape}"
+    assert out.dtype.name == declared.dtype, f"{where}: {out.dtype.name}, declared {declared.dtype}"
+    assert len(declared.voxel_um) == case.ndim
+    assert declared.voxel_um == case.params.get("voxel_um", case.voxel_um), f"{where}: voxels {declared.voxel_um}"
+    if declared.values is not None:
+        low, high = declared.values
+        assert low <= out.min() and out.max() <= high, f"{where}: {out.min()} to {out.max()}, declared {low} to {high}"
+    assert np.isfinite(out).all(), f"{where}: not finite"
+    assert _equal(whole_stage(travelled, arrays), out), f"{where}: another result after travelling"
+    for array, before in zip(arrays, kept, strict=True):
+        assert array.tobytes() == before.tobytes(), f"{where}: the input was changed"
+    foreign = [a.astype(a.dtype.newbyteorder("S")) for a in arrays]
+    turned = [np.asfortranarray(a) for a in arrays]
+    for other, what in ((foreign, "byte order"), (turned, "memory order")):
+        assert _equal(whole_stage(stage, other), out), f"{where}: {what} shows"
+
+
+def _measure_specs(case: Case, measure: Measure, travelled: Measure, arrays: Arrays, where: str) -> None:
+    for array in arrays:
+        array.flags.writeable = False
+    answer, again = ask(measure, *arrays), ask(travelled, *arrays)
+    assert answer.arrays and _equal(dict(answer.arrays), dict(again.arrays)), f"{where}: another answer after travelling"
+    for name, found in answer.arrays.items():
+        assert isinstance(found, np.ndarray) and found.dtype.kind != "O", f"{where}: {name} is no plain array"
+    columns = case.columns(answer, arrays[0].shape)
+    assert columns, f"{where}: nothing is found"
+
+
+def _awkward(case: Case) -> Iterator[tuple[str, Arrays]]:
+    """Inputs by name: usual ones, empty, constant, the extremes of the type, one voxel, one line."""
+    if case.shape is not None:
+        yield "as it is", []
+        return
+    shape = tuple(case.extent[-case.ndim :])
+    yield "usual", case.arrays(shape, 1)
+    for one in (1, shape[-1]):
+        line = (1,) * (case.ndim - 1) + (one,)
+        yield f"a line of {one}", case.arrays(line, 1)
+    drawn = case.arrays(shape, 1)
+    for name, value in _levels(drawn[-1].dtype).items():
+        filled = [a.copy() for a in drawn]
+        filled[-1][...] = value
+        yield name, filled
+    if len(drawn) > 1:
+        yield "no object", [np.zeros_like(drawn[0]), *drawn[1:]]
+        yield "one object", [np.ones_like(drawn[0]), *drawn[1:]]
+
+
+def _levels(dtype: np.dtype[Any]) -> dict[str, Any]:
+    if dtype.kind == "f":
+        return {"empty": 0.0, "constant": 3.25, "dim": np.finfo(dtype).tiny, "negative": -7.5, "bright": 1e4}
+    if dtype.kind == "b":
+        return {"empty": False, "constant": True}
+    info = np.iinfo(dtype)
+    levels = {"empty": 0, "constant": 7, "largest": info.max}
+    return levels if info.min == 0 else levels | {"smallest": info.min}
+
+
+# ----------------------------------------------------------------------------------------------- 8 the library
+
+
+def library(case: Case, device: Callable[[np.ndarray], Any]) -> None:
+    """The plain kernel, in a second array library, gives what the compiled one gives."""
+    fact = case.build()
+    if case.shape is not None or isinstance(fact, Measure) and not fact.reads_array:
+        return
+    for seed in range(4):
+        arrays = case.arrays(tuple(case.extent[-case.ndim :]), seed)
+        there = [device(a) for a in arrays]
+        where = f"{case}, seed {seed}: between libraries"
+        if isinstance(fact, Stage):
+            here, found = fact(*arrays), fact(*there)
+            assert type(found) is type(there[0]), f"{where}: the result left its library"
+            _same(found.get(), here, case.library_tolerance, where)
+        else:
+            _same_columns(
+                case.columns(ask(fact, *there), arrays[0].shape),
+                case.columns(ask(fact, *arrays), arrays[0].shape),
+                case.library_tolerance,
+                where,
+            )
+
+
+# ------------------------------------------------------------------------------------------------- comparisons
+
+
+def _same(found: np.ndarray, expected: np.ndarray, tolerance: float, where: str) -> None:
+    assert found.dtype == expected.dtype, f"{where}: {found.dtype} is not {expected.dtype}"
+    assert found.shape == expected.shape, f"{where}: {found.shape} is not {expected.shape}"
+    if tolerance == 0:
+        if found.tobytes() == expected.tobytes():
+            return
+        differ = np.argwhere(found != expected)
+        assert len(differ) == 0, f"{where}: {len(differ)} voxels differ, the first at {tuple(differ[0])}"
+        raise AssertionError(f"{where}: equal numbers of different bytes")
+    gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    assert np.nanmax(gap, initial=0.0) <= tolerance, f"{where}: differs by {np.nanmax(gap)}, more than {tolerance}"
+
+
+def _same_columns(
+    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float, where: str
+) -> None:
+    assert list(found) == list(expected), f"{where}: {list(found)} are not {list(expected)}"
+    for name, column in expected.items():
+        assert found[name].dtype == column.dtype and found[name].shape == column.shape, f"{where}: {name} is another"
+        if column.dtype.kind != "f" or tolerance == 0:
+            np.testing.assert_array_equal(found[name], column, err_msg=f"{where}: {name}")
+        else:
+            scale = max(1.0, float(np.nanmax(np.abs(column), initial=0.0)))
+            np.testing.assert_allclose(
+                found[name], column, rtol=tolerance, atol=tolerance * scale, err_msg=f"{where}: {name}"
+            )
+
+
+def _bytes(partial: Mapping[str, np.ndarray]) -> list[tuple[str, str, Shape, bytes]]:
+    return [(name, str(a.dtype), a.shape, a.tobytes()) for name, a in sorted(partial.items())]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    return _bytes(one) == _bytes(other)
