@@ -8,6 +8,7 @@ is never too kind to a tool with many processes.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import psutil
 
@@ -26,19 +27,19 @@ class Tree:
     def cpu_seconds(self) -> float:
         """User and system seconds of all that lives in the tree, and of those that ended in it."""
         self._look()
-        return sum(sum(t[:4]) for p in self._members if (t := _asked(p, "cpu_times")) is not None)
+        return float(sum(sum(t[:4]) for p in self._members if (t := _asked(p, "cpu_times")) is not None))
 
     def resident_bytes(self) -> int:
         if time.monotonic() > self._next:
             self._look()
-        return sum(m.rss for p in self._members if (m := _asked(p, "memory_info")) is not None)
+        return int(sum(m.rss for p in self._members if (m := _asked(p, "memory_info")) is not None))
 
     def _look(self) -> None:
         self._members = [self._root, *(_asked(self._root, "children", recursive=True) or [])]
         self._next = time.monotonic() + TREE_S
 
 
-def _asked(process: psutil.Process, question: str, **words: bool) -> object:
+def _asked(process: psutil.Process, question: str, **words: bool) -> Any:
     # A process may end between being seen and being asked.
     try:
         return getattr(process, question)(**words)

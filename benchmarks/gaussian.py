@@ -67,13 +67,14 @@ def count_decoding() -> None:
     """From now on every chunk that this process decodes is noted."""
     from zarr.codecs import ZstdCodec
 
-    decode: Any = ZstdCodec._decode_sync
+    codec: Any = ZstdCodec
+    decode = codec._decode_sync
 
     def noted(self: ZstdCodec, *chunk: Any) -> Any:
         DECODED.append(None)
         return decode(self, *chunk)
 
-    ZstdCodec._decode_sync = noted  # type: ignore[method-assign]
+    codec._decode_sync = noted
 
 
 def decoded_here() -> int:
@@ -90,7 +91,7 @@ def dask_image_compressed(turn: Turn) -> Mapping[str, Any]:
     return _dask_image(turn)
 
 
-def _dask_image(turn: Turn, **codec: None) -> Mapping[str, Any]:
+def _dask_image(turn: Turn, **codec: Any) -> Mapping[str, Any]:
     import dask
     import dask.array as da
     import zarr

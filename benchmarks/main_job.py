@@ -79,7 +79,12 @@ def nellie(*names: str) -> Callable[[Turn], Mapping[str, Any]]:
 
 OURS = ("cristae", "zarr", "numba", "connected-components-3d", "polars", "dask")
 LABELS, TABLES = ("filter", "label"), ("filter", "label", "network", "markers", "features")
-NELLIE = {"needs": ("nellie",), "install": "nellie==1.0.4", "packages": ("nellie", "scipy"), "environment": "nellie"}
+NELLIE: dict[str, Any] = {
+    "needs": ("nellie",),
+    "install": "nellie==1.0.4",
+    "packages": ("nellie", "scipy"),
+    "environment": "nellie",
+}
 
 QUESTION = Question(
     "main_job",

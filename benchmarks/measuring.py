@@ -71,9 +71,13 @@ class Target:
 
     def __str__(self) -> str:
         what = WORDS.get(self.figure, self.figure.replace("_", " "))
-        limits = [f"{sign} {x:g}" for sign, x in (("<=", self.at_most), (">=", self.at_least)) if x is not None]
+        limits = {"<=": self.at_most, ">=": self.at_least}
+        if self.at_most == self.at_least:
+            limits = {"=": self.at_most}
         below = f" / {' or '.join(self.under)}" if self.under else ""
-        return f"{what}: {self.over}{below} {' and '.join(limits)}".rstrip()
+        return (
+            f"{what}: {self.over}{below} {' '.join(f'{k} {x:g}' for k, x in limits.items() if x is not None)}".rstrip()
+        )
 
     def ratio(self, figures: Mapping[str, Mapping[str, Any]]) -> float | None:
         """The ratio, or None where one of the two was not measured."""
@@ -81,7 +85,8 @@ class Target:
         theirs = [x for name in self.under if (x := figures.get(name, {}).get(self.figure))]
         if mine is None or (self.under and not theirs):
             return None
-        return (max if self.at_least is None else min)(mine / x for x in theirs or [1])
+        ratios = [float(mine) / x for x in theirs or [1]]
+        return max(ratios) if self.at_least is None else min(ratios)
 
     def verdict(self, ratio: float | None) -> str:
         if ratio is None:

@@ -34,7 +34,7 @@ PROPERTIES = (
 
 def side_of(objects: int) -> int:
     """Cells along each axis."""
-    return ceil(round(objects ** (1 / 3), 6))
+    return ceil(round(float(objects) ** (1 / 3), 6))
 
 
 def ellipsoids(first: int, last: int, objects: int) -> np.ndarray:

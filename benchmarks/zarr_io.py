@@ -21,11 +21,11 @@ from measuring import WORDS, Question, Target, Tool, Turn, ask
 Run = Callable[[Turn], Mapping[str, Any]]
 Index = tuple[slice, ...]
 
-CODECS: Mapping[str, tuple[Any, ...]] = {
-    "zstd 1": ("zstd", {"level": 1}),
-    "blosc zstd 1 shuffle": ("blosc", {"cname": "zstd", "clevel": 1, "shuffle": "shuffle"}),
-    "blosc zstd 1 bitshuffle": ("blosc", {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle"}),
-    "blosc lz4 1 shuffle": ("blosc", {"cname": "lz4", "clevel": 1, "shuffle": "shuffle"}),
+CODECS: Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]] = {
+    "zstd 1": (("zstd", {"level": 1}),),
+    "blosc zstd 1 shuffle": (("blosc", {"cname": "zstd", "clevel": 1, "shuffle": "shuffle"}),),
+    "blosc zstd 1 bitshuffle": (("blosc", {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle"}),),
+    "blosc lz4 1 shuffle": (("blosc", {"cname": "lz4", "clevel": 1, "shuffle": "shuffle"}),),
     "none": (),
 }
 OURS = "blosc zstd 1 shuffle"
@@ -58,7 +58,7 @@ def cristae(turn: Turn, durable: bool) -> Mapping[str, Any]:
     from cristae.store.create import create_volume
 
     if not durable:
-        os.fsync = lambda handle: None
+        os.fsync = _at_once
     shape, chunk, shard = (tuple(turn.sizes[k]) for k in ("shape", "chunk", "shard"))
     volume = create_volume(
         turn.folder / "made.zarr", axes="zyx", shape=shape, dtype="uint16", voxel_um=VOXEL_UM, chunk=chunk, shard=shard
@@ -78,6 +78,10 @@ def cristae(turn: Turn, durable: bool) -> Mapping[str, Any]:
         return out
 
     return measured(turn, write, read)
+
+
+def _at_once(fd: Any) -> None:
+    """In place of os.fsync."""
 
 
 def zarr_python(
@@ -128,15 +132,15 @@ def created(turn: Turn, codec: str) -> Any:
     import zarr
     from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-    name, words = CODECS[codec] or ("", {})
-    chain = {"zstd": ZstdCodec, "blosc": partial(BloscCodec, typesize=2)}
+    made: Mapping[str, Any] = {"zstd": ZstdCodec, "blosc": partial(BloscCodec, typesize=2)}
+    chain = [made[name](**words) for name, words in CODECS[codec]]
     return zarr.create_array(
         turn.folder / "made.zarr",
         shape=tuple(turn.sizes["shape"]),
         chunks=tuple(turn.sizes["chunk"]),
         shards=tuple(turn.sizes["shard"]),
         dtype="uint16",
-        compressors=[*([chain[name](**words)] if name else []), Crc32cCodec()],
+        compressors=[*chain, Crc32cCodec()],
     )
 
 

@@ -138,6 +138,104 @@ def info(
 
 
 @app.command()
+def plan(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML).")],
+    inputs: Annotated[list[str] | None, typer.Argument(help="Images; by default those the file names.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="Folder for labels and tables.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="Run one block of each pass and add a time.")] = False,
+    axes: o.Axes = None,
+    voxel_um: o.VoxelUm = None,
+    frame_interval_s: o.FrameInterval = None,
+    channel: o.Channel = None,
+    time: o.Time = None,
+    cluster: o.Cluster = "auto",
+    memory: o.Memory = None,
+    block: o.Block = None,
+    device: o.Device = "auto",
+) -> None:
+    """Say what a run would read, write and need, and refuse what cannot fit. Nothing is written."""
+    from cristae.pipeline.execute import plan as plan_of
+    from cristae.pipeline.jobs import load_pipeline, run_job
+    from cristae_cli.show import show_plan
+
+    found = load_pipeline(pipeline, set_ or [])
+    job = run_job(found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time))
+    settings = o.settings(cluster, memory, block, device, False)
+    made, limit = plan_of(job, settings)
+    timed = None
+    if probe:
+        from cristae.pipeline.probe import probe as measure_one
+
+        timed = measure_one(job, settings)
+    show_plan(made, limit, job.choices, timed, json)
+
+
+@app.command()
+def status(
+    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    failed: Annotated[bool, typer.Option("--failed", help="The blocks set aside, with their tracebacks.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 seconds until the run ends.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what is done, what failed and who is at it."""
+    from time import sleep
+
+    from cristae.pipeline.status import runs_at
+    from cristae.pipeline.status import status as status_of
+    from cristae_cli.show import show_status
+
+    while True:
+        found = [status_of(state) for state in runs_at(output)]
+        show_status(found, failed, json)
+        if not watch or all(s.state != "running" for s in found):
+            return
+        sleep(2)
+
+
+@app.command()
+def audit(
+    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Compare the inputs' voxels with those that were read.")
+    ] = False,
+) -> None:
+    """Compare what is stored with what was written; the run's own command mends what is found."""
+    from cristae.errors import Damaged
+    from cristae.pipeline.audit import audit as audit_of
+    from cristae.pipeline.status import runs_at
+    from cristae_cli.talk import say
+
+    found = [audit_of(state, inputs=inputs) for state in runs_at(output)]
+    for one in found:
+        for finding in one.findings:
+            print(f"{finding.what}: {finding.why}")
+        say(f"{one.name}: {one.objects} objects compared, {len(one.findings)} damaged")
+    if damaged := sum(len(one.findings) for one in found):
+        raise Damaged(f"{damaged} of the objects are damaged; give the run's own command again and it makes them anew")
+
+
+@app.command()
+def stages(
+    name: Annotated[str | None, typer.Argument(help="A step; by default all are listed.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="As JSON schema.")] = False,
+) -> None:
+    """List the steps a pipeline may name, or explain one."""
+    from cristae_cli.show import show_stages
+
+    show_stages(name, schema)
+
+
+@app.command()
+def doctor() -> None:
+    """Say which versions, cores, memory, devices and readers are here."""
+    from cristae_cli.show import show_doctor
+
+    show_doctor()
+
+
+@app.command()
 def demo(
     out: Annotated[str, typer.Option("--out", help="Folder to write to; nothing else is touched.")] = "cristae-demo",
 ) -> None:

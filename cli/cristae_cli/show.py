@@ -3,55 +3,215 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, width=None if _is_terminal() else 120)
+
+
+def _is_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
+def _bytes(n: float) -> str:
+    return f"{n / 2**30:.2f} GiB" if n >= 2**30 else f"{n / 2**20:.0f} MiB"
 
 
 def show_volume(volume: Any, as_json: bool) -> None:
     """The facts of a volume."""
-    facts = {
-        "path": volume.path,
-        "kind": volume.kind,
-        "axes": volume.axes,
-        "shape": list(volume.shape),
-        "dtype": volume.dtype,
-        "voxel_um": list(volume.voxel_um),
-        "translation_um": list(volume.translation_um),
-        "frame_interval_s": volume.frame_interval_s,
-        "channels": [c.name for c in volume.channels],
-        "chunk": list(volume.chunk),
-        "write_unit": list(volume.unit),
-        "levels": [list(level.shape) for level in volume.levels],
-    }
     if as_json:
-        print(json.dumps(facts))
+        print(
+            json.dumps(
+                {
+                    "path": volume.path,
+                    "kind": volume.kind,
+                    "axes": volume.axes,
+                    "shape": volume.shape,
+                    "dtype": volume.dtype,
+                    "voxel_um": volume.voxel_um,
+                    "translation_um": volume.translation_um,
+                    "frame_interval_s": volume.frame_interval_s,
+                    "channels": [c.name for c in volume.channels],
+                    "chunk": volume.chunk,
+                    "write_unit": volume.unit,
+                    "levels": [level.shape for level in volume.levels],
+                }
+            )
+        )
         return
-    from rich.console import Console
+    sizes = [f"{a} {v:g}" for a, v in zip(volume.spatial_axes, volume.voxel_um, strict=True)]
+    rows = [
+        ("path", volume.path),
+        ("kind", volume.kind),
+        ("axes", volume.axes),
+        ("shape", _times(volume.shape)),
+        ("dtype", volume.dtype),
+        ("voxel um", ", ".join(sizes)),
+        ("channels", ", ".join(c.name for c in volume.channels)),
+        ("chunk", _times(volume.chunk)),
+        ("write unit", _times(volume.unit)),
+        ("levels", ", ".join(_times(level.shape) for level in volume.levels)),
+    ]
+    if "t" in volume.axes:
+        interval = volume.frame_interval_s
+        rows.append(("frame interval s", "unknown" if interval is None else f"{interval:g}"))
+    _rows(rows)
+
+
+def show_plan(plan: Any, limit: int, choices: Sequence[Any], probed: Any, as_json: bool) -> None:
+    """What a run would do, pass by pass."""
+    if as_json:
+        facts = {
+            "block": plan.block,
+            "memory": plan.memory,
+            "memory_limit": limit,
+            "driver": plan.driver,
+            "scratch": plan.scratch,
+            "output": plan.output,
+            "passes": [{n: getattr(p, n) for n in p.__dataclass_fields__} for p in plan.passes],
+            "choices": [{n: getattr(c, n) for n in c.__dataclass_fields__} for c in choices],
+            "probe": None if probed is None else {n: getattr(probed, n) for n in probed.__dataclass_fields__},
+        }
+        print(json.dumps(facts, default=dict))
+        return
     from rich.table import Table
 
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in facts.items():
-        words = " x ".join(map(str, value)) if name in ("shape", "chunk", "write_unit") else value
-        if name in ("voxel_um", "translation_um"):
-            words = ", ".join(f"{a} {v:g}" for a, v in zip(volume.spatial_axes, value, strict=True))
-        if name == "levels":
-            words = ", ".join(" x ".join(map(str, s)) for s in value)
-        if name == "channels":
-            words = ", ".join(value)
-        table.add_row(name.replace("_", " "), "unknown" if words is None else str(words))
-    Console().print(table, highlight=False, soft_wrap=True)
+    table = Table("pass", "blocks", "read", "decoded", "written", "memory")
+    for p in plan.passes:
+        decoded = f"{p.amplification:.2f}x"
+        table.add_row(p.name, str(p.blocks), _bytes(p.bytes_read), decoded, _bytes(p.bytes_written), _bytes(p.memory))
+    _console().print(table)
+    for c in choices:
+        word = "staged in scratch" if c.staged else "computed again"
+        print(
+            f"{c.node} is needed {c.uses} times and is {word} "
+            f"(again {c.again_ns:.0f} ns a voxel, scratch {c.scratch_ns:.0f} ns)"
+        )
+    rows = [
+        ("block", _times(plan.block)),
+        ("memory", f"{_bytes(plan.memory)} a worker of {_bytes(limit)} it may take, {_bytes(plan.driver)} the driver"),
+        ("disk", f"{_bytes(plan.output)} of results and {_bytes(plan.scratch)} of scratch, before compression"),
+        ("work", f"about {plan.seconds:.0f} CPU seconds by the stages' stated costs"),
+    ]
+    if probed is not None:
+        rows.append(("time", f"{probed.low_s:.0f} to {probed.high_s:.0f} s, from one block of {probed.block_s:.2f} s"))
+    _rows(rows)
+
+
+def show_status(runs: Sequence[Any], with_failed: bool, as_json: bool) -> None:
+    """Where runs stand."""
+    if as_json:
+        print(
+            json.dumps(
+                [
+                    {
+                        "name": r.name,
+                        "state": r.state,
+                        "held_by": r.held_by,
+                        "seconds": r.seconds,
+                        "peak": r.peak,
+                        "passes": [{n: getattr(p, n) for n in p.__dataclass_fields__} for p in r.passes],
+                        "failed": [{n: getattr(f, n) for n in f.__dataclass_fields__} for f in r.failed],
+                    }
+                    for r in runs
+                ]
+            )
+        )
+        return
+    for run in runs:
+        print(f"{run.name}: {run.state}" + (f", by {run.held_by}" if run.held_by else ""))
+        for p in run.passes:
+            aside = f", {p.aside} failed (set aside)" if p.aside else ""
+            print(f"  {p.committed}/{p.total} {p.name}{aside}")
+        if with_failed:
+            for f in run.failed:
+                print(f"  block {f.block} of {f.passed}: {f.error}\n{f.trace}")
+
+
+def show_stages(name: str | None, schema: bool) -> None:
+    """The steps of a pipeline and what may be set on each."""
+    import inspect
+
+    from cristae.errors import InvalidConfiguration
+    from cristae.pipeline.operations import PLANNED, parameters, stages
+
+    found = stages()
+    if name is not None and name not in found:
+        raise InvalidConfiguration(f"there is no step {name}; there are {', '.join(found)}")
+    if schema:
+        print(json.dumps({n: _schema(parameters(n)) for n in found if name in (None, n)}))
+        return
+    if name is not None:
+        print(f"{name}: {inspect.getdoc(found[name])}")
+        return
+    _rows([(n, (inspect.getdoc(f) or "").partition("\n")[0]) for n, f in found.items()])
+    print(f"measure  columns of every object, after label\n\nnot built yet: {', '.join(PLANNED)}")
+
+
+def _schema(parameters: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [n for n, p in parameters.items() if p.default is p.empty],
+        "properties": {
+            n: {"annotation": str(p.annotation)} | ({} if p.default is p.empty else {"default": p.default})
+            for n, p in parameters.items()
+        },
+    }
+
+
+def show_doctor() -> None:
+    """What is installed and what this machine offers."""
+    from importlib import util
+
+    from cristae.array import resolve_device
+    from cristae.cluster.model import usable_cores, usable_memory
+    from cristae.pipeline.generation import versions
+
+    rows = [(name, version) for name, version in versions().items()]
+    rows += [("cores", str(usable_cores())), ("memory", _bytes(usable_memory())), ("device", resolve_device("auto"))]
+    import zarr
+
+    rows.append(("zarr pipeline", str(zarr.config.get("codec_pipeline.path")).rpartition(".")[2]))
+    for extra, modules in {
+        "formats": ("imagecodecs", "nd2", "pylibCZIrw", "h5py"),
+        "lif": ("readlif",),
+        "cloud": ("obstore",),
+        "fast": ("zarrs",),
+        "learn": ("torch", "monai"),
+        "gpu": ("cupy", "cucim"),
+    }.items():
+        here = [m for m in modules if util.find_spec(m) is not None]
+        rows.append((f"extra {extra}", ", ".join(here) if here else f"not installed: pip install 'cristae[{extra}]'"))
+    _rows(rows)
 
 
 def show_demo(shown: Any, folder: Any) -> None:
     """What the demo found, and what to type next."""
     import polars
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True, highlight=False, width=120)
-    console.print(f"{shown.differ} voxels differ of {shown.voxels} between the two runs")
+    console = _console()
+    console.print(f"\n{shown.differ} voxels differ of {shown.voxels} between the two runs")
+    stored, floats = _bytes(shown.volume_bytes), _bytes(2 * shown.volume_bytes)
     console.print(
-        f"peak memory of a worker {shown.peak / 2**20:.0f} MiB, imports included; "
-        f"the volume is {shown.volume_bytes / 2**20:.0f} MiB as stored and {2 * shown.volume_bytes / 2**20:.0f} MiB as float32"
+        f"peak memory of a worker {_bytes(shown.peak)}, imports included; the volume is {stored}, {floats} as float32"
     )
     columns = ("label", "voxels", "volume_um3", "axis_major_um", "surface_um2", "euler_number", "intensity_mean")
     largest = polars.scan_parquet(shown.table).select(columns).sort("voxels", descending=True).head(5).collect()
@@ -59,7 +219,12 @@ def show_demo(shown: Any, folder: Any) -> None:
     for row in largest.iter_rows():
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
     console.print(table)
-    console.print(f"picture  {shown.overview}\ntable    {shown.table}\n")
-    console.print(f"next     cristae info {shown.image}")
-    console.print("         cristae run YOUR.yaml YOUR.tif --out results")
-    console.print(f"delete   rm -r {folder}")
+    _rows(
+        [
+            ("picture", str(shown.overview)),
+            ("table", str(shown.table)),
+            ("next", f"cristae info {shown.image}"),
+            ("", "cristae run YOUR.yaml YOUR.tif --out results"),
+            ("delete", f"rm -r {folder}"),
+        ]
+    )

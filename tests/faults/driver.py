@@ -30,12 +30,11 @@ FAULTS = os.path.dirname(os.path.abspath(__file__))
 MAIN = """
 output: {name: cell}
 steps:
-  - gaussian: {sigma_um: 0.15}
+  - ridge: {method: frangi, radius_um: {min: 0.15, max: 0.3, scales: 2}, gamma: 30.0}
   - threshold: {method: otsu, over: frame}
   - label: {min_voxels: 4}
   - measure: {columns: [shape, surface, intensity]}
 """
-VOXEL_UM = (0.3, 0.1, 0.1)
 
 
 def job_of(told: dict[str, Any]) -> Any:
@@ -46,7 +45,7 @@ def job_of(told: dict[str, Any]) -> Any:
     from cristae.pipeline.jobs import Inputs, run_job
     from cristae.pipeline.operations import known
 
-    inputs = {"axes": "zyx", "voxel_um": VOXEL_UM} | told.get("inputs", {})
+    inputs = dict(told.get("inputs", {}))
     if "time" in inputs:
         inputs["time"] = tuple(inputs["time"])
     text = told.get("pipeline", MAIN)

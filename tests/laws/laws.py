@@ -167,7 +167,7 @@ def _deaf_to_garbage(
     case: Case, fact: Stage | Measure, arrays: Arrays, box: Box, core: Box, call: Call, expected: Any
 ) -> None:
     whole = Box.whole(arrays[0].shape)
-    for garbage in _garbage(arrays[0].dtype):
+    for garbage in ("nothing a number", "the largest value", "the smallest value", "ones"):
         spoiled = [_spoiled(a, b, garbage) for a, b in _boxed(arrays, box, core)]
         # A view into the garbage: a kernel that steps out of its array meets it.
         found = call([a[b.slices] for a, b in _boxed(spoiled, box, core)], box)
@@ -179,18 +179,20 @@ def _deaf_to_garbage(
         assert _equal(found, expected), f"{case} looks further than its halo of {fact.halo}: {garbage} shows"
 
 
-def _garbage(dtype: np.dtype[Any]) -> list[float | int]:
-    if dtype.kind == "f":
-        return [np.nan, float(np.finfo(dtype).max), -np.inf]
-    if dtype.kind == "b":
-        return [0, 1]
-    return [np.iinfo(dtype).max, np.iinfo(dtype).min, 1]
-
-
-def _spoiled(array: np.ndarray, kept: Box, garbage: float | int) -> np.ndarray:
-    out = np.full_like(array, garbage)
+def _spoiled(array: np.ndarray, kept: Box, garbage: str) -> np.ndarray:
+    out = np.full_like(array, _garbage(array.dtype)[garbage])
     out[kept.slices] = array[kept.slices]
     return out
+
+
+def _garbage(dtype: np.dtype[Any]) -> dict[str, float | int]:
+    if dtype.kind == "f":
+        low, high, none = -np.inf, float(np.finfo(dtype).max), np.nan
+    elif dtype.kind == "b":
+        low, high, none = 0, 1, 0
+    else:
+        low, high, none = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max), 0
+    return {"nothing a number": none, "the largest value": high, "the smallest value": low, "ones": 1}
 
 
 # ---------------------------------------------------------------------------------------------- 3 the merging

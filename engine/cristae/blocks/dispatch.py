@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,20 +88,20 @@ class Totals:
     retries: int = 0
 
 
-def run_blocks(crew: Crew, number: int) -> Totals:
-    """Every pending block of pass `number`, until each is committed or set aside.
+def run_blocks(crew: Crew, number: int, blocks: Sequence[int]) -> Totals:
+    """These pending blocks of pass `number`, until each is committed or set aside.
 
     Raises
     ------
     InvalidInput, Damaged, Claimed, CristaeError : what ends a run; committed blocks stay committed.
     """
-    run = _PassRun(crew, number, deque(crew.journal.pending(number).tolist()))
+    run = _PassRun(crew, number, deque(blocks))
     while run.busy:
         run.hand_out()
         run.take_in()
         run.watch()
     run.state.check()
-    if run.state.count(RUNNING) or run.state.count(PENDING):
+    if np.isin(run.state.state[np.asarray(blocks, np.int64)], (RUNNING, PENDING)).any():
         raise AssertionError("a pass ended with blocks that are neither committed nor set aside")
     return run.totals
 

@@ -71,7 +71,7 @@ class Journal:
         journal = Journal(folder, blocks)
         journal.ledger.mend()
         for record in journal.ledger.read():
-            journal._apply(record)
+            journal.apply(record)
         journal.recovered = sum(p.count(COMMITTED) for p in journal.passes)
         return journal
 
@@ -95,6 +95,7 @@ class Journal:
                         "blocks": consecutive(new),
                         "attempt": report.attempt,
                         "puts": puts,
+                        "sources": [s for s in report.sources if s[0] in chosen],
                         "empty": consecutive([b for b in report.empty if b in chosen]),
                         "partials": report.partials,
                         "seconds": round(report.seconds, 4),
@@ -124,7 +125,7 @@ class Journal:
         records = list(records)
         self.ledger.append(records)
         for record in records:
-            self._apply(record)
+            self.apply(record)
 
     def retry_aside(self) -> int:
         """Blocks that an earlier run set aside are tried again by this one. Returns how many."""
@@ -151,7 +152,19 @@ class Journal:
             if self.passes[item[0]].state[item[1]] == COMMITTED and item[2] not in self.dropped:
                 yield item
 
-    def _apply(self, record: Record) -> None:
+    def sources(self) -> Iterator[tuple[int, int, int]]:
+        """Pass, block and checksum of the input voxels of every committed block; the last receipt counts."""
+        found: dict[tuple[int, int], int] = {}
+        for record in self.ledger.read():
+            if record["kind"] == "blocks":
+                for block, seen in record.get("sources", ()):
+                    found[record["pass"], block] = seen
+        for (number, block), seen in found.items():
+            if self.passes[number].state[block] == COMMITTED:
+                yield number, block, seen
+
+    def apply(self, record: Record) -> None:
+        """What a record says, in memory."""
         kind = record["kind"]
         if kind == "blocks":
             state = self.passes[record["pass"]]

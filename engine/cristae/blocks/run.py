@@ -13,6 +13,7 @@ import numpy as np
 
 from cristae.blocks import answers as stored
 from cristae.blocks.dispatch import Crew, Totals, run_blocks
+from cristae.blocks.evaluate import needs, widest
 from cristae.blocks.journal import COMMITTED, Journal
 from cristae.blocks.measure import Answer
 from cristae.blocks.protocol import reached
@@ -41,9 +42,10 @@ def run_passes(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Tot
             make_sink(step)
             reached("sink-made")
         state = journal.passes[number]
-        todo = len(journal.pending(number))
-        crew.listen({"event": "pass", "pass": number, "name": step.name, "total": len(state.state), "todo": todo})
-        spent = run_blocks(crew, number)
+        todo = _todo(work, journal, number, all_of_them=bool(unanswered))
+        facts = {"pass": number, "name": step.name, "total": len(state.state), "todo": len(todo)}
+        crew.listen({"event": "pass", **facts})
+        spent = run_blocks(crew, number, todo)
         totals = Totals(totals.calls + spent.calls, totals.retries + spent.retries)
         if state.aside and number < len(work.passes) - 1:
             raise _set_aside(journal)
@@ -59,13 +61,48 @@ def _demanded(work: Work, journal: Journal, number: int) -> bool:
     sink = work.passes[number].sink
     if sink is None or (journal.passes[number].state == COMMITTED).all():
         return False
-    if next(t.kind for t in work.targets if t.name == sink) != "scratch":
+    if next((t.kind for t in work.targets if t.name == sink), "level") != "scratch":
         return True
     readers = [n for n, p in enumerate(work.passes) if p.source is not None and p.source.array == sink]
     return any(
         any(a.key not in journal.answered for a in work.passes[n].measures) or _demanded(work, journal, n)
         for n in readers
     )
+
+
+def _todo(work: Work, journal: Journal, number: int, all_of_them: bool) -> list[int]:
+    """Pending blocks of a pass that something waits for: of a scratch, only what the pending blocks of its readers read."""
+    pending: list[int] = journal.pending(number).tolist()
+    step = work.passes[number]
+    if all_of_them or step.sink is None:
+        return pending
+    wanted: set[int] = set()
+    for n, reader in enumerate(work.passes):
+        if reader.source is None or reader.source.array != step.sink:
+            continue
+        waiting = journal.pending(n)
+        if len(waiting) == len(journal.passes[n].state):
+            return pending
+        wanted.update(_read_by(work, number, n, waiting.tolist()))
+    kind = next(t.kind for t in work.targets if t.name == step.sink.partition(":")[0])
+    return [b for b in pending if b in wanted] if kind == "scratch" else pending
+
+
+def _read_by(work: Work, made: int, reader: int, blocks: list[int]) -> set[int]:
+    """Blocks of pass `made` that hold what these blocks of pass `reader` read."""
+    step, source = work.passes[reader], work.layout(work.passes[made])
+    layout = work.layout(step)
+    out: set[int] = set()
+    for block in blocks:
+        frame, index = layout.locate(block)
+        image = work.frames[frame].image
+        grid = work.grid(image, step)
+        halo = widest([a.measure.halo for a in step.measures], len(grid.shape))
+        core = grid.core(index)
+        box = needs(step.chain, [s.shape for s in work.specs(image, step)], core.grow(halo), core)[0]
+        first = source.numbers(frame).start
+        out.update(first + b for b in work.grid(image, work.passes[made]).meeting(box))
+    return out
 
 
 def _set_aside(journal: Journal) -> SetAside:

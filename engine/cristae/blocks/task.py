@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import time
 import traceback
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ class Report:
     done: list[int] = field(default_factory=list)
     puts: list[list[Any]] = field(default_factory=list)  # [block, array, object key, bytes, digest]
     empty: list[int] = field(default_factory=list)
+    sources: list[list[int]] = field(default_factory=list)  # [block, checksum of the input voxels of its core]
     partials: str = ""  # relative to the run's folder
     failed: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
@@ -94,6 +96,7 @@ def run_batch(order: Order) -> Report:
             try:
                 found, array, empty = job.compute(current.result())
                 report.calls += 1
+                report.sources += job.checked(current.result())
                 reached("computed")
                 if behind:
                     _settle(behind.pop(), report, partials, kept)
@@ -194,13 +197,26 @@ class _Job:
         volume, level = self.volume(frame, ref.array)
         own = ref.array not in self.work.images[frame.image].volumes
         channel = frame.c if ref.channel is None else ref.channel
-        array = volume.read(box, t=frame.t if volume.frames > 1 else 0, c=0 if own and "c" not in volume.axes else channel, level=level)
+        array = volume.read(
+            box, t=frame.t if volume.frames > 1 else 0, c=0 if own and "c" not in volume.axes else channel, level=level
+        )
         if not own and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InvalidInput(
                 f"{self.work.images[frame.image].name} holds NaN or infinite voxels between {box.start} and {box.stop}; "
                 "replace them before the run"
             )
         return array
+
+    def checked(self, read: _Read) -> list[list[int]]:
+        """The checksum of the input voxels of the core, where a pass reads the user's own image."""
+        frame, _, grid, index = self.place(read.block)
+        source = self.step.source
+        if source is None or read.source is None or source.array not in self.work.images[frame.image].volumes:
+            return []
+        core = grid.core(index)
+        if not read.boxes[0].contains(core):
+            return []
+        return [[read.block, checksum(read.source[core.within(read.boxes[0])])]]
 
     def compute(self, read: _Read) -> tuple[list[tuple[Asked, str, Partial]], np.ndarray | None, bool]:
         frame, number, grid, index = self.place(read.block)
@@ -320,6 +336,11 @@ def _kind(error: BaseException) -> str:
             return "deterministic"
         return "transient"
     return "deterministic"
+
+
+def checksum(array: np.ndarray) -> int:
+    """CRC-32 of the voxels in raster order."""
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
 
 
 def peak_memory() -> int:

@@ -10,7 +10,7 @@ key of a row is image, t, label; what each column means stands in `cristae.morph
 >>> len(cells)
 2
 >>> print(cells.explain([1], columns=["surface_um2"]))
-1 objects; 1 of 4 blocks are visited for surface: 0
+1 object; 1 of 4 blocks visited for surface: 0
 >>> cells.rows(1, columns=["volume_um3"])["volume_um3"].round(6).to_list()
 [0.144]
 >>> large = cells.lazy().filter((pl.col("voxels") > 100) & (pl.col("surface_um2") > 1)).select("label", "euler_number")
@@ -238,7 +238,7 @@ class Instances:
         meta = schema_of(self._scene, names[len(KEY) :]).to_frame().to_pandas()
         parts = list(pieces(self._index()))
         made: dask.dataframe.DataFrame = dask.dataframe.from_map(
-            piece_frame, parts, scene=self._scene, names=names, meta=meta
+            piece_frame, parts, scene=self._scene, columns=names, meta=meta
         )
         return made
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cristae.morphology.moments_kernel import LOW, WIDTH, add_run, find_runs, enough, longer, place, wider
+from cristae.morphology.moments_kernel import LOW, WIDTH, add_run, enough, find_runs, longer, place, wider
 
 # Columns of `powers`.
 PIVOT, LEAST, LARGEST, SHIFTED, SQUARED, WEIGHTED, POWERS = 0, 1, 2, 3, 4, 5, 8

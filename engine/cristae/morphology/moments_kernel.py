@@ -1,7 +1,7 @@
 """Compiled loops: which labels a block holds, and the integer moments of each.
 
-A row of voxels is walked by runs of one label: a run costs the same however long it is. Labels are arbitrary numbers,
-so each block numbers its own from 0 up, in slots, through a small table of open addressing.
+A row of voxels is walked by runs of one label, whose moments cost the same however long the run is. Labels are arbitrary
+numbers, so each block numbers its own from 0 up, in slots, through a small table of open addressing.
 
     keys, slots   (2^k,) uint64 and int64: label and slot + 1 of each place; slot 0 marks a place that is free
     lo, size      three integers: where the core starts inside the array, and its shape

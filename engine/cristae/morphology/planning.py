@@ -4,6 +4,9 @@
     Part      one measure of a table, and the image channel it is shown
     Census    which objects there are at every time point, and which blocks they touch
     Visit     what was asked for: objects, parts, blocks
+
+The census comes from a first pass over the labels (`visiting`). With it every later question is planned on paper: the
+blocks of a visit are exactly those that the objects asked for touch.
 """
 
 from __future__ import annotations
@@ -165,13 +168,14 @@ class Census:
         if given.size and (given.dtype.kind not in "ui" or given.ndim != 1):
             raise InvalidInput(f"ids of objects are whole numbers, got {ids!r}; rows([3, 17]) asks for two")
         there = self.labels()[t]
-        if not (known := np.isin(given, there)).all():
+        # Compared as they are stored: beside a signed number numpy would make floats of them.
+        if not (known := (given >= 0) & np.isin(given.astype(np.uint64), there)).all():
             span = f", from {there[0]} to {there[-1]}" if len(there) else ""
             raise InvalidInput(f"there is no object {given[~known][0]} at t {t}; there are {len(there)} objects{span}")
         return given.astype(np.uint64)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Visit:
     """What will be read, and why: printed, it is one sentence."""
 
@@ -190,16 +194,20 @@ class Visit:
         return tuple(map(str, self.parts))
 
     def __str__(self) -> str:
+        objects = f"{self.objects} object{'s' * (self.objects != 1)}"
         if not self.blocks:
-            return f"{self.objects} objects; no block is visited, the index knows what was asked for"
+            return f"{objects}; no block is visited, the index knows all that was asked for"
         frames = [
             f"{f't {t}: ' if len(self.census.rows) > 1 else ''}{_ranges([block for _, block in places])}"
             for t, places in groupby(self.blocks, key=lambda place: place[0])
         ]
         return (
-            f"{self.objects} objects; {len(self.blocks)} of {self.of_blocks} blocks are visited for "
-            f"{', '.join(self.measures)}: {'; '.join(frames)}"
+            f"{objects}; {len(self.blocks)} of {self.of_blocks} blocks visited for {', '.join(self.measures)}: "
+            f"{'; '.join(frames)}"
         )
+
+    def __repr__(self) -> str:
+        return f"<Visit: {self}>"
 
 
 def plan_visit(scene: Scene, census: Census, columns: Iterable[str]) -> Visit:

@@ -151,11 +151,11 @@ def pieces(census: Census) -> Iterator[Census]:
         yield census.of({t: labels})
 
 
-def piece_frame(piece: Census, *, scene: Scene, names: Sequence[str]) -> pandas.DataFrame:
-    """Key and columns of the objects of one piece, as one task makes them."""
-    columns = [name for name in names if name not in KEY]
-    made = [frame_of(table) for table in tables(scene, plan_visit(scene, piece, columns), columns)]
-    return pl.concat(made).select(names).to_pandas()
+def piece_frame(piece: Census, columns: Sequence[str], *, scene: Scene) -> pandas.DataFrame:
+    """Columns, key or not, of the objects of one piece, as one task makes them."""
+    needed = [name for name in columns if name not in KEY]
+    made = [frame_of(table) for table in tables(scene, plan_visit(scene, piece, needed), needed)]
+    return pl.concat(made).select(columns).to_pandas()
 
 
 def _columns(scene: Scene, part: Part, rows: np.ndarray) -> dict[str, np.ndarray]:

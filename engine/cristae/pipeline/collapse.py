@@ -24,11 +24,9 @@ def arranged(job: Job, block: Shape) -> tuple[tuple[Pass, ...], tuple[Target, ..
 def _collapses(job: Job, work: Work) -> bool:
     if len(job.passes) < 2 or any(p.source is None and p.chain for p in job.passes):
         return False
-    measures = [a.measure for p in job.passes for a in p.measures]
-    asked = {key for p in job.passes for key in p.wants}
-    if any(m.scope != "frame" for p in job.passes for m in (a.measure for a in p.measures if a.key in asked)):
+    wanted = {key for p in job.passes for key in p.wants}
+    if any(a.measure.scope != "frame" for p in job.passes for a in p.measures if a.key in wanted):
         return False
-    del measures
     return all(len(work.grid(n, p)) == 1 for n in range(len(job.images)) for p in job.passes)
 
 
@@ -37,7 +35,9 @@ def _collapsed(job: Job) -> tuple[tuple[Pass, ...], tuple[Target, ...]]:
     before: list[Pass] = []
     kinds = {t.name: t.kind for t in job.targets}
     for step in job.passes:
-        final = (step.sink is not None and kinds[step.sink] != "scratch") or any(a.measure.finish is None for a in step.measures)
+        final = (step.sink is not None and kinds[step.sink] != "scratch") or any(
+            a.measure.finish is None for a in step.measures
+        )
         if final:
             out.append(replace(step, before=tuple(before)))
             before = []

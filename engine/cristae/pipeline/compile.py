@@ -128,35 +128,30 @@ def array_asks(measures: Mapping[str, Measure]) -> int:
 
 
 def staged(leaf: Node | None, source: Spec) -> tuple[set[int], list[Choice]]:
-    """Which nodes of a chain scratch should hold, from the last to the first: the price of computing again against that of
-    writing once and reading."""
+    """Which nodes of a chain scratch should hold, from the first to the last.
+
+    A node's output is needed once for every pass that a later stage asks for, and once for the last pass. Computing it again
+    costs the chain since the nearest scratch before it (or the input) and reading that; scratch is written once and read.
+    """
     kept: set[int] = set()
     choices: list[Choice] = []
-    if leaf is None:
-        return kept, choices
-    uses = 1
-    links = leaf.chain
-    for n in range(len(links) - 2, -1, -1):
-        node, child = links[n], links[n + 1]
-        uses = array_asks(child.stage.asks) + uses
-        again = sum(k.stage.cost.ns_per_voxel for k in links[: n + 1])
-        again += np.dtype(source.dtype).itemsize * READ_NS_PER_BYTE
+    links = leaf.chain if leaf else ()
+    since, read = 0.0, np.dtype(source.dtype).itemsize * READ_NS_PER_BYTE
+    for n, node in enumerate(links[:-1]):
+        since += node.stage.cost.ns_per_voxel
+        uses = 1 + sum(array_asks(later.stage.asks) for later in links[n + 1 :])
+        again = (since + read) * (uses - 1)
         size = np.dtype(node.spec.dtype).itemsize
         scratch = size * (WRITE_NS_PER_BYTE + READ_NS_PER_BYTE * (uses - 1))
-        keep = uses > 1 and again * (uses - 1) > GAIN * scratch
-        choices.append(Choice(node.name, uses, keep, again * (uses - 1), scratch))
+        keep = uses > 1 and again > GAIN * scratch
+        choices.append(Choice(node.name, uses, keep, again, scratch))
         if keep:
             kept.add(id(node))
-            uses = 1
-    return kept, choices[::-1]
+            since, read = 0.0, size * READ_NS_PER_BYTE
+    return kept, choices
 
 
 def refuse_float_mask(name: str, spec: Spec) -> None:
     """Labels are made from masks; a float image is an image."""
     if np.dtype(spec.dtype).kind == "f":
         raise InvalidConfiguration(f"step {name} needs a mask or labels, but gets {spec.dtype}; threshold it first")
-
-
-def params_text(params: Mapping[str, Any]) -> str:
-    """Parameters as a user would write them, for one line of a plan."""
-    return ", ".join(f"{k}: {v}" for k, v in params.items())

@@ -18,8 +18,8 @@ import numpy as np
 from cristae.blocks.dispatch import Listener
 from cristae.blocks.work import Frame, Image, Pass, Target
 from cristae.grid import BlockGrid, Box, Shape
-from cristae.pipeline.file import load
 from cristae.pipeline.execute import execute
+from cristae.pipeline.file import load
 from cristae.pipeline.job import ArrayOutput, Job, Outcome, Settings
 from cristae.pipeline.jobs import Inputs, run_job
 from cristae.pipeline.operations import known

@@ -97,6 +97,4 @@ def block_of(job: Job, settings: Settings) -> Shape:
 
 def voxel_bytes(job: Job) -> int:
     """Bytes of all input voxels as float32: what decides whether processes are worth their start."""
-    return sum(
-        4 * prod(v.spatial_shape) for frame in job.frames for v in job.images[frame.image].volumes.values()
-    )
+    return sum(4 * prod(v.spatial_shape) for frame in job.frames for v in job.images[frame.image].volumes.values())

@@ -1,0 +1,117 @@
+"""Status: what lies at an output, for those who know the path but not the job. Reads the journal; changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cristae.blocks.journal import ASIDE, COMMITTED, Journal, summary_of
+from cristae.blocks.work import Work, load_work
+from cristae.errors import InvalidInput
+from cristae.pipeline.generation import Generation, latest
+from cristae.store.claim import holder
+
+
+@dataclass(frozen=True)
+class PassStatus:
+    """Blocks of one pass."""
+
+    name: str
+    total: int
+    committed: int
+    aside: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A block that was set aside."""
+
+    passed: str
+    block: int
+    error: str
+    trace: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """One run: "complete", "running", "stopped", or "set aside"."""
+
+    name: str
+    state: str
+    held_by: str | None
+    passes: tuple[PassStatus, ...]
+    failed: tuple[Failed, ...]
+    seconds: float
+    peak: int
+
+
+def runs_at(path: str) -> list[Path]:
+    """The `.cristae/NAME` folders of an output: a store, a label in one, a run's folder, or a table.
+
+    Raises
+    ------
+    InvalidInput : if no run has written there.
+    """
+    place = Path(path).absolute()
+    found: list[Path] = []
+    if (place / ".cristae").is_dir():
+        found = sorted(p for p in (place / ".cristae").iterdir() if latest(p))
+    else:
+        for root in place.parents:
+            if (root / ".cristae").is_dir():
+                names = (place.name, place.stem, place.parent.name)
+                runs = sorted(p for p in (root / ".cristae").iterdir() if latest(p))
+                found = [p for p in runs if p.name in names] or runs
+                break
+    if not found:
+        raise InvalidInput(f"{path} holds no run of cristae; give a store, a label or the folder that a run wrote")
+    return found
+
+
+def opened(state: Path) -> tuple[Generation, Work, Journal]:
+    """The newest generation of a run with its facts and journal, as they are on disk.
+
+    Raises
+    ------
+    InvalidInput : if the run was stopped before it wrote its facts.
+    """
+    generation = latest(state)
+    assert generation is not None
+    path = generation.folder / "work.pkl"
+    if not path.exists():
+        raise InvalidInput(f"{state} was stopped before it began; give its command again")
+    work = load_work(str(path), str(path.stat().st_mtime_ns))
+    journal = Journal(generation.folder, [len(work.layout(p)) for p in work.passes])
+    for record in journal.ledger.read():
+        journal.apply(record)
+    return generation, work, journal
+
+
+def status(state: Path) -> Status:
+    """What is done, what failed, and who is at it."""
+    generation, work, journal = opened(state)
+    passes = tuple(
+        PassStatus(p.name, len(s.state), s.count(COMMITTED), s.count(ASIDE))
+        for p, s in zip(work.passes, journal.passes, strict=True)
+    )
+    failed = tuple(
+        Failed(p.name, block, record["error"], record["trace"])
+        for p, s in zip(work.passes, journal.passes, strict=True)
+        for block, record in s.aside.items()
+    )
+    held = holder(state)
+    complete = (generation.folder / "complete.json").exists() and journal.complete
+    word = "running" if held else "complete" if complete else "set aside" if failed else "stopped"
+    totals = summary_of(journal.ledger.read())
+    return Status(state.name, word, held, passes, failed, round(totals["seconds"], 2), int(totals["peak"]))
+
+
+def places(generation: Generation) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Every output of a run with the path where it lies now; relative to where the state folder is, so a copy is found."""
+    root = generation.folder.parents[2]
+    for fact in json.loads((generation.folder / "outputs.json").read_bytes()):
+        staged = root / fact["staged"]
+        yield fact, staged if staged.exists() else root / fact["final"]
