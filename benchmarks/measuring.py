@@ -28,13 +28,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module, metadata, util
 from pathlib import Path
-from statistics import median
 from typing import IO, Any
+
+from _reporting import WORDS, commit, judged, machine, machine_words, medians, show, show_results
 
 FOLDER = Path(__file__).resolve().parent
 SAMPLE_S = 0.02
 START = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); from measuring import take_turn; take_turn(sys.argv[1])"
-WORDS = {"wall_s": "wall", "cpu_s": "CPU", "peak_mb": "peak memory", "added_mb": "added memory"}
 Record = dict[str, Any]
 
 
@@ -71,13 +71,10 @@ class Target:
 
     def __str__(self) -> str:
         what = WORDS.get(self.figure, self.figure.replace("_", " "))
-        limits = {"<=": self.at_most, ">=": self.at_least}
-        if self.at_most == self.at_least:
-            limits = {"=": self.at_most}
+        limits = {"=": self.at_most} if self.at_most == self.at_least else {"<=": self.at_most, ">=": self.at_least}
+        said = [f" {sign} {limit:g}" for sign, limit in limits.items() if limit is not None]
         below = f" / {' or '.join(self.under)}" if self.under else ""
-        return (
-            f"{what}: {self.over}{below} {' '.join(f'{k} {x:g}' for k, x in limits.items() if x is not None)}".rstrip()
-        )
+        return f"{what}: {self.over}{below}{''.join(said)}"
 
     def ratio(self, figures: Mapping[str, Mapping[str, Any]]) -> float | None:
         """The ratio, or None where one of the two was not measured."""
@@ -85,7 +82,7 @@ class Target:
         theirs = [x for name in self.under if (x := figures.get(name, {}).get(self.figure))]
         if mine is None or (self.under and not theirs):
             return None
-        ratios = [float(mine) / x for x in theirs or [1]]
+        ratios: list[float] = [mine / x for x in theirs or [1]]
         return max(ratios) if self.at_least is None else min(ratios)
 
     def verdict(self, ratio: float | None) -> str:
@@ -179,7 +176,7 @@ def ask(question: Question) -> None:
     options = _options(question)
     sizes = question.small if options.small else question.full
     load = os.getloadavg()[0]
-    print(f"{question.words}\n{_machine_words()}")
+    print(f"{question.words}\n{machine_words()}")
     if load > 0.5:
         print(f"the load of this machine is {load:.1f}: others compute on it, and seconds may be wrong")
     if options.small:
@@ -192,15 +189,15 @@ def ask(question: Question) -> None:
     result = {
         "question": question.words,
         "date": time.strftime("%Y-%m-%d %H:%M %z"),
-        "commit": _commit(),
-        "machine": {**_machine(), "load_before": load},
+        "commit": commit(),
+        "machine": {**machine(), "load_before": load},
         "arguments": sys.argv[1:],
         "sizes": sizes,
         "notes": question.notes,
         "tools": records,
-        **_judged(question, records),
+        **judged(question, records),
     }
-    _show(result)
+    show(result)
     folder = options.results or (None if options.small or options.only else FOLDER / "results")
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -216,7 +213,7 @@ def _options(question: Question) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="a tiny version, to see that everything runs")
     parser.add_argument("--repeat", type=int, default=question.repeat, help="runs of each tool (%(default)s)")
     parser.add_argument("--only", help="these tools, comma separated: " + ", ".join(t.name for t in question.tools))
-    parser.add_argument("--tmp", type=Path, help="folder that keeps the inputs for the next time")
+    parser.add_argument("--tmp", type=_absolute, help="folder that keeps the inputs for the next time")
     parser.add_argument("--results", type=Path, help="folder for NAME.json (results/; none with --small or --only)")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds allowed to one run (%(default)g)")
     for flag in dict.fromkeys(t.flag for t in question.tools if t.flag):
@@ -224,8 +221,13 @@ def _options(question: Question) -> argparse.Namespace:
         parser.add_argument(f"--{flag}", action="store_true", help=f"also measure {names}")
     for name in dict.fromkeys(t.environment for t in question.tools if t.environment):
         default = FOLDER.parent / ".venv" / "peers" / name / "bin" / "python"
-        parser.add_argument(f"--{name}", type=Path, default=default, help=f"the Python that has {name}")
+        parser.add_argument(f"--{name}", type=_absolute, default=default, help=f"the Python that has {name}")
     return parser.parse_args()
+
+
+def _absolute(path: str) -> Path:
+    # Tools run in folders of their own. Links stay: a virtual environment's Python is one.
+    return Path(path).absolute()
 
 
 def _inputs(question: Question, sizes: Mapping[str, Any], place: Path) -> Path:
@@ -256,7 +258,7 @@ def _rounds(
             record |= {k: v for k, v in heard.items() if k != "figures"}
             record["runs"] += [heard["figures"]] if "figures" in heard else []
     for record in records.values():
-        record["median"] = _medians(record["runs"])
+        record["median"] = medians(record["runs"])
     return records
 
 
@@ -328,102 +330,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-# ----------------------------------------------------------------------------------------------------- in words
-
-
-def _medians(runs: Sequence[Mapping[str, Any]]) -> Record:
-    def middle(values: list[Any]) -> Any:
-        return float(f"{median(values):.5g}") if isinstance(values[0], float) else values[0]
-
-    return {k: middle([r[k] for r in runs]) for k in runs[0]} if runs else {}
-
-
-def _judged(question: Question, records: Mapping[str, Record]) -> Record:
-    figures = {name: r["median"] for name, r in records.items()}
-    targets = []
-    for target in question.targets:
-        ratio = target.ratio(figures)
-        rounded = None if ratio is None else float(f"{ratio:.4g}")
-        targets.append({"target": str(target), "ratio": rounded, "verdict": target.verdict(ratio)})
-    disagree = []
-    for figure, tolerance in question.agree.items():
-        found = {name: f[figure] for name, f in figures.items() if figure in f}
-        if len(set(found.values())) > 1 and not (tolerance and _close(list(found.values()), tolerance)):
-            disagree.append(f"{figure}: " + ", ".join(f"{name} {value}" for name, value in found.items()))
-    return {"targets": targets, "disagree": disagree}
-
-
-def _close(values: Sequence[float], tolerance: float) -> bool:
-    return max(values) - min(values) <= tolerance * max(abs(v) for v in values)
-
-
-def _show(result: Mapping[str, Any]) -> None:
-    width = max(len(name) for name in result["tools"])
-    print(f"\n{'':{width}}  runs    wall s     CPU s   peak MB  added MB")
-    for name, record in result["tools"].items():
-        figures = record["median"]
-        if not figures:
-            why = f"failed: {record['failed']}" if "failed" in record else f"not measured: {record.get('missing')}"
-            print(f"{name:{width}}  {why}")
-            continue
-        columns = "".join(f"{figures[k]:10.4g}" if k in figures else " " * 10 for k in WORDS)
-        beside = ", ".join(f"{k} {_short(v)}" for k, v in figures.items() if not k.endswith(tuple(WORDS)))
-        print(f"{name:{width}}  {len(record['runs']):4}{columns}  {beside}".rstrip())
-    print()
-    for target in result["targets"]:
-        ratio = "" if target["ratio"] is None else f"{target['ratio']:.3g}"
-        print(f"{ratio:>8}  {target['verdict']:12}  {target['target']}")
-    for line in result["disagree"]:
-        print(f"the tools disagree on {line}")
-    if result["notes"]:
-        print(f"\n{result['notes']}")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)[:12] if isinstance(value, str) else str(value)
-
-
-def _machine() -> Record:
-    import platform
-
-    import psutil
-
-    model = platform.processor()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), model)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpu": model,
-        "cores": cores,
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": platform.platform(),
-    }
-
-
-def _commit() -> str:
-    words = ["git", "-C", str(FOLDER), "describe", "--always", "--dirty"]
-    with suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    return ""
-
-
-def _machine_words() -> str:
-    facts = _machine()
-    return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']:g} GB"
-
-
-def show_results() -> None:
-    """Every target that results/ knows, with its ratio."""
-    for path in sorted((FOLDER / "results").glob("*.json")):
-        result = json.loads(path.read_text())
-        if "targets" not in result:
-            continue
-        print(f"\n{path.stem} ({result['date']})")
-        for target in result["targets"]:
-            ratio = "" if target["ratio"] is None else f"{target['ratio']:.3g}"
-            print(f"{ratio:>8}  {target['verdict']:12}  {target['target']}")
-
-
 if __name__ == "__main__":
-    show_results()
+    show_results(FOLDER / "results")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from math import ceil, prod
+from math import cbrt, ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ PROPERTIES = (
 
 def side_of(objects: int) -> int:
     """Cells along each axis."""
-    return ceil(round(float(objects) ** (1 / 3), 6))
+    return ceil(round(cbrt(objects), 6))
 
 
 def ellipsoids(first: int, last: int, objects: int) -> np.ndarray:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from _inputs import VOXEL_UM, camera, loaded, stored
-from measuring import WORDS, Question, Target, Tool, Turn, ask
+from _reporting import WORDS
+from measuring import Question, Target, Tool, Turn, ask
 
 Run = Callable[[Turn], Mapping[str, Any]]
 Index = tuple[slice, ...]

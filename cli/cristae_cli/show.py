@@ -183,12 +183,11 @@ def show_doctor() -> None:
     from cristae.array import resolve_device
     from cristae.cluster.model import usable_cores, usable_memory
     from cristae.pipeline.generation import versions
+    from cristae.store.zarr_arrays import codec_pipeline
 
     rows = [(name, version) for name, version in versions().items()]
     rows += [("cores", str(usable_cores())), ("memory", _bytes(usable_memory())), ("device", resolve_device("auto"))]
-    import zarr
-
-    rows.append(("zarr pipeline", str(zarr.config.get("codec_pipeline.path")).rpartition(".")[2]))
+    rows.append(("zarr pipeline", codec_pipeline()))
     for extra, modules in {
         "formats": ("imagecodecs", "nd2", "pylibCZIrw", "h5py"),
         "lif": ("readlif",),

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cristae.blocks.protocol import DRIVER, STEPS, WORKER
-
 from faults.campaign import SMALL, Run, calls, committed, end, leftovers, outputs, records, until
+
+from cristae.blocks.protocol import DRIVER, STEPS, WORKER
 
 OFTEN = {"read", "computed", "written", "partials-stored", "handed-out", "received", "journalled"}
 SEVERAL = {"sink-made": 2, "answer-written": 3, "answer-journalled": 3, "files-written": 2, "in-place": 3}

@@ -15,29 +15,28 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from cristae.blocks.measure import Answer, Measure, Partial, ask
-from cristae.blocks.stage import At, Stage
-from cristae.errors import CristaeError
-from cristae.grid import BlockGrid, Box, Shape
-from cristae.store.bundle import Bundle, write_bundle
 from laws.blockwise import (
     blockwise_answer,
     blockwise_answers,
     cut,
     merged,
-    partial_of,
     partials,
     spec_of,
     stage_box,
     whole_stage,
 )
 from laws.cases import Arrays, Case
+
+from cristae.blocks.measure import Answer, Measure, Partial, ask
+from cristae.blocks.stage import At, Stage
+from cristae.errors import InvalidInput
+from cristae.grid import BlockGrid, Box, Shape
+from cristae.store.bundle import Bundle, write_bundle
 
 ACROSS_GRIDS = 1e-12
 """Float columns of a table: relative difference between two block grids."""
@@ -214,7 +213,9 @@ def merging(case: Case) -> None:
             before = [_bytes(p) for p in found]
             expected = measure.merge(found)
             for _ in range(4):
-                assert _equal(merged(measure, found, rng), expected), f"{case}: the order of merging shows (seed {seed})"
+                assert _equal(merged(measure, found, rng), expected), (
+                    f"{case}: the order of merging shows (seed {seed})"
+                )
             assert [_bytes(p) for p in found] == before, f"{case}: merge changes the partials it is given"
             alone = measure.merge([found[0]])
             neutral = measure.merge([])
@@ -253,7 +254,12 @@ def boundary(case: Case) -> None:
         wider = np.pad(array, pad, mode=modes[stage.boundary])  # type: ignore[call-overload]
         padded = stage(wider) if stage.blockwise else whole_stage(stage, [wider], answers)
         inner = tuple(slice(a, a + n) for (a, _), n in zip(pad, shape, strict=True))
-        _same(padded[inner], stage(array), stage.tolerance, f"{case}, {shape}, seed {seed}: its edges do not {stage.boundary}")
+        _same(
+            padded[inner],
+            stage(array),
+            stage.tolerance,
+            f"{case}, {shape}, seed {seed}: its edges do not {stage.boundary}",
+        )
         if case.reference is not None:
             expected = case.reference(case, array)
             found = stage(array)
@@ -273,6 +279,8 @@ def specs(case: Case) -> None:
     if isinstance(fact, Stage):
         for name, arrays in _awkward(case):
             _stage_specs(case, fact, travelled, arrays, f"{case}, {name}")
+        if np.dtype(case.dtype).kind == "f":
+            _one_that_is_no_number(case, fact)
     else:
         for name, arrays in _awkward(case):
             _measure_specs(case, fact, travelled, arrays, f"{case}, {name}")
@@ -303,11 +311,30 @@ def _stage_specs(case: Case, stage: Stage, travelled: Stage, arrays: Arrays, whe
         assert _equal(whole_stage(stage, other), out), f"{where}: {what} shows"
 
 
+def _one_that_is_no_number(case: Case, stage: Stage) -> None:
+    """NaN is refused in words, or the result is still what was declared; other voxels keep theirs."""
+    shape = tuple(case.extent[-case.ndim :])
+    (clean,) = case.arrays(shape, 1)
+    answers = {name: ask(measure, clean) for name, measure in stage.asks.items()}
+    spoiled = clean.copy()
+    spoiled[(0,) * case.ndim] = np.nan
+    reached = tuple(slice(0, 1 + before) for before, _ in stage.halo)
+    with np.errstate(all="ignore"):
+        expected, found = whole_stage(stage, [clean], answers), whole_stage(stage, [spoiled], answers)
+    found[reached] = expected[reached]
+    assert _equal(found, expected), f"{case}: one voxel that is NaN shows beyond the halo"
+    if stage.asks:
+        with suppress(InvalidInput):
+            stage(spoiled)
+
+
 def _measure_specs(case: Case, measure: Measure, travelled: Measure, arrays: Arrays, where: str) -> None:
     for array in arrays:
         array.flags.writeable = False
     answer, again = ask(measure, *arrays), ask(travelled, *arrays)
-    assert answer.arrays and _equal(dict(answer.arrays), dict(again.arrays)), f"{where}: another answer after travelling"
+    assert answer.arrays and _equal(dict(answer.arrays), dict(again.arrays)), (
+        f"{where}: another answer after travelling"
+    )
     for name, found in answer.arrays.items():
         assert isinstance(found, np.ndarray) and found.dtype.kind != "O", f"{where}: {name} is no plain array"
     columns = case.columns(answer, arrays[0].shape)
@@ -350,7 +377,7 @@ def _levels(dtype: np.dtype[Any]) -> dict[str, Any]:
 def library(case: Case, device: Callable[[np.ndarray], Any]) -> None:
     """The plain kernel, in a second array library, gives what the compiled one gives."""
     fact = case.build()
-    if case.shape is not None or isinstance(fact, Measure) and not fact.reads_array:
+    if case.shape is not None or (isinstance(fact, Measure) and not fact.reads_array):
         return
     for seed in range(4):
         arrays = case.arrays(tuple(case.extent[-case.ndim :]), seed)

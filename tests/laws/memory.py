@@ -1,6 +1,6 @@
 """The law of memory: what one call holds at most is what its cost declares, and not much less.
 
-    declared   input + output + cost.bytes_per_voxel for each voxel of the (first) input box
+    declared   input + output + cost.bytes_per_voxel for each voxel of the (first) input box; a measure has no output
     measured   the highest resident memory during the call, less the process's own before it had any voxels
 
     measured <= declared, and declared + baseline <= 1.5 x (measured + baseline)
@@ -20,17 +20,18 @@ from math import prod
 from pathlib import Path
 from statistics import median_low
 
-import numpy as np
+from laws.blockwise import whole_stage
+from laws.cases import Arrays, Case
 
 from cristae.array import Array
 from cristae.blocks.measure import Measure, Partial, ask
 from cristae.blocks.stage import At, Stage
 from cristae.grid import BlockGrid, Box, Shape
-from laws.blockwise import whole_stage
-from laws.cases import Arrays, Case
 
-LEAST_INPUT = 64 << 20
+INPUT = 64 << 20
 ROOM = 1.5
+GRAIN = 2 << 20
+"""Memory comes in pages, and Python's own small objects come and go: less than this cannot be told."""
 SMALL = (16, 32, 48)
 
 
@@ -45,7 +46,7 @@ class Measured:
 
     @property
     def kept(self) -> bool:
-        return self.measured <= self.declared
+        return self.measured <= self.declared + GRAIN
 
     @property
     def near(self) -> bool:
@@ -60,7 +61,7 @@ class Measured:
 
 
 def memory(case: Case, module: str = "laws.cases", times: int = 3) -> Measured:
-    """The law for the case that `module`.CASES lists; returns the median of what was measured."""
+    """The law for a case that `module`.HEAVY lists; returns the median of what was measured."""
     several = [measured_apart(module, str(case)) for _ in range(times)]
     found = replace(several[0], **{n: median_low([asdict(m)[n] for m in several]) for n in ("baseline", "measured")})
     assert found.kept, f"{case} takes more than it says: {found}"
@@ -72,7 +73,13 @@ def measured_apart(module: str, case: str) -> Measured:
     """One measurement in a fresh process."""
     path = [str(Path(__file__).resolve().parents[1]), *sys.path]
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; from laws.memory import main; main()", module, case],
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path[:0] = {path!r}; from laws.memory import main; main()",
+            module,
+            case,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -83,36 +90,33 @@ def measured_apart(module: str, case: str) -> Measured:
 
 def main() -> None:
     module, name = sys.argv[1:]
-    case = next(c for c in import_module(module).CASES if str(c) == name)
+    case = next(c for c in import_module(module).HEAVY if str(c) == name)
     print(json.dumps(asdict(measure_here(case))))
 
 
 def measure_here(case: Case) -> Measured:
     """One measurement in this process."""
     fact = case.build()
-    shape = case.shape or case.memory_block
-    assert shape is not None, f"{case} has no block to measure"
-    shape = shape if case.ndim == 3 else (shape[0] * shape[1], shape[2])
-    _call(case, fact, _inputs(case, case.shape or SMALL[-case.ndim :]))  # compile, and import what is imported late
+    shape = case.shape or _large(case)
+    _call(case, fact, case.arrays(case.shape or SMALL[-case.ndim :], 1))  # compile, and import what is imported late
     baseline = _status("VmRSS")
-    arrays = _inputs(case, shape)
-    assert case.shape or arrays[0].nbytes >= LEAST_INPUT, f"{case}: {arrays[0].nbytes >> 20} MiB are too few to tell"
+    arrays = case.arrays(shape, 1)
     answers = {name: ask(measure, *arrays) for name, measure in fact.asks.items()}
     held = _status("VmRSS") - baseline - sum(a.nbytes for a in arrays)
     Path("/proc/self/clear_refs").write_text("5")
     out = _apply(fact, arrays, answers)
     peak = _status("VmHWM") - baseline - max(0, held)
     given = sum(a.nbytes for a in arrays)
-    made = out.nbytes if isinstance(fact, Stage) else sum(a.nbytes for a in out.values())
+    made = out.nbytes if isinstance(fact, Stage) else 0
     voxels = prod(shape)
     return Measured(baseline, int(given + made + fact.cost.bytes_per_voxel * voxels), peak, voxels)
 
 
-def _inputs(case: Case, shape: Shape) -> Arrays:
-    """Input of this shape in memory that is all there: drawn on a small scale and laid out again and again."""
-    tile = tuple(min(n, t) for n, t in zip(shape, SMALL[-len(shape) :], strict=True))
-    drawn = case.arrays(tile, 1)
-    return [np.tile(a, tuple(-(-n // t) for n, t in zip(shape, tile, strict=True)))[Box.whole(shape).slices].copy() for a in drawn]
+def _large(case: Case) -> Shape:
+    """A block of at least 64 MiB, about as deep as blocks are."""
+    (least, *_) = sorted(a.itemsize for a in case.arrays((1,) * case.ndim, 0))
+    voxels = INPUT // least
+    return (voxels >> 18, 512, 512) if case.ndim == 3 else (voxels >> 13, 8192)
 
 
 def _call(case: Case, fact: Stage | Measure, arrays: Arrays) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -365,7 +366,7 @@ def test_grids_that_do_not_go_together_are_refused() -> None:
     for shape in ((6, 10, 11), (6, 15, 10), (4, 10, 10)):
         with pytest.raises(InvalidInput, match="6 x 10 x 10 voxels but the image .* " + " x ".join(map(str, shape))):
             cristae.measure(labels, np.ones(shape), voxel_um=VOXEL_UM)
-    with pytest.raises(InvalidInput, match="2 time points but the image .* has 3"):
+    with pytest.raises(InvalidInput, match=r"2 time points but the image .* has 3"):
         cristae.measure(np.stack([labels] * 2), np.ones((3, 6, 10, 10)), voxel_um=VOXEL_UM)
     with pytest.raises(InvalidInput, match="does not go with"):
         cristae.measure(labels, np.ones((10, 10)), voxel_um=VOXEL_UM)
@@ -440,6 +441,11 @@ def test_volumes_and_paths_are_read_in_place(tmp_path: Path) -> None:
     assert_frame_equal(cells.collect().drop("image"), held.drop("image"), check_exact=True)
     paths = cristae.measure(path, Path(beside), voxel_um=VOXEL_UM, block=(6, 10, 10))
     assert_frame_equal(paths.collect(), cells.collect(), check_exact=True)
+    level = replace(volume.levels[0], translation_um=(1.0, 2.0, 3.0))
+    moved = cristae.measure(replace(volume, levels=(level,)), raw, block=(6, 10, 10))
+    for column in ("centroid_y_um", "intensity_centroid_y_um"):
+        np.testing.assert_allclose(moved.collect()[column], held[column] + 2.0)
+    np.testing.assert_allclose(moved.crop(4)["y"], cells.crop(4)["y"] + 2.0)
     with pytest.raises(InvalidInput, match="its own voxel size"):
         cristae.measure(volume, voxel_um=VOXEL_UM)
 

@@ -16,18 +16,8 @@ from cristae.blocks.stage import At
 from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box
 from cristae.pipeline import picture
-from cristae.pipeline.picture import (
-    INK,
-    MARGIN,
-    compose,
-    merge_projections,
-    overview,
-    pixel_step,
-    project_block,
-    projections,
-    round_length,
-    write_png,
-)
+from cristae.pipeline.picture import INK, MARGIN, compose, overview, round_length, write_png
+from cristae.pipeline.projection import merge_projections, pixel_step, project_block, projections
 
 FRAMES = ("xy", "xz", "labels_xy", "labels_xz")
 

@@ -68,10 +68,14 @@ def make_plan(work: Work, threads: int = 1) -> Plan:
     passes = tuple(_plan_pass(work, step, threads) for step in work.passes)
     kinds = {t.name: t.kind for t in work.targets}
     scratch = sum(
-        p.bytes_written for p, s in zip(passes, work.passes, strict=True) if s.sink and kinds[s.sink] == "scratch"
+        p.bytes_written
+        for p, s in zip(passes, work.passes, strict=True)
+        if s.sink and kinds[s.sink.partition(":")[0]] == "scratch"
     )
     output = sum(
-        p.bytes_written for p, s in zip(passes, work.passes, strict=True) if s.sink and kinds[s.sink] != "scratch"
+        p.bytes_written
+        for p, s in zip(passes, work.passes, strict=True)
+        if s.sink and kinds[s.sink.partition(":")[0]] != "scratch"
     )
     blocks = max((p.blocks for p in passes), default=0)
     memory = max((p.memory for p in passes), default=BASELINE)

@@ -178,6 +178,10 @@ class _Job:
         found = image.volumes.get(name)
         return (found if found is not None else open_target(image.places[name])), int(level or 0)
 
+    def own_t(self, frame: Frame) -> int:
+        """Number of a time point in the run's own arrays, which hold only those that the run was asked for."""
+        return frame.t - min(f.t for f in self.work.frames if f.image == frame.image)
+
     def read(self, block: int) -> _Read:
         frame, _, grid, index = self.place(block)
         core = grid.core(index)
@@ -198,7 +202,10 @@ class _Job:
         own = ref.array not in self.work.images[frame.image].volumes
         channel = frame.c if ref.channel is None else ref.channel
         array = volume.read(
-            box, t=frame.t if volume.frames > 1 else 0, c=0 if own and "c" not in volume.axes else channel, level=level
+            box,
+            t=self.own_t(frame) if own else frame.t,
+            c=0 if own and "c" not in volume.axes else channel,
+            level=level,
         )
         if not own and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InvalidInput(
@@ -272,7 +279,7 @@ class _Job:
             raise Superseded("a newer run has claimed this output; this one writes no more")
         frame, _, grid, index = self.place(block)
         volume, level = self.volume(frame, self.step.sink)
-        t, c = (frame.t if "t" in volume.axes else 0), (frame.c if "c" in volume.axes else 0)
+        t, c = self.own_t(frame), (frame.c if "c" in volume.axes else 0)
         array = array.astype(volume.dtype, copy=False)
         puts = volume.write(grid.core(index), array, t=t, c=c, level=level)
         prefix = f"{level}/"

@@ -17,11 +17,11 @@ from itertools import groupby
 
 import numpy as np
 
-from cristae.blocks.measure import Measure
 from cristae.errors import InvalidInput
-from cristae.grid import BlockGrid, Shape
-from cristae.morphology import MEASURES, expand, group_of, windows
-from cristae.morphology.columns import names_of
+from cristae.grid import BlockGrid, Shape, choose_block
+from cristae.morphology import parts
+from cristae.morphology.columns import expand, group_of
+from cristae.morphology.parts import Part
 from cristae.morphology.rows import segments
 from cristae.morphology.sources import Shown, Source
 
@@ -54,57 +54,19 @@ class Scene:
 
 
 def block_shape(labels: Source) -> Shape:
-    """Blocks of about 4 million voxels that cut no stored chunk."""
-    target = {3: (64, 256, 256), 2: (2048, 2048)}[len(labels.spatial_shape)]
-    sides = zip(target, labels.spatial_shape, labels.chunk, strict=True)
-    return tuple(max(1, min(n, -(-min(b, n) // min(c, n)) * min(c, n))) if n else 1 for b, n, c in sides)
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One measure of a table; `channel` is the number of the image's channel that it reads beside the labels."""
-
-    groups: tuple[str, ...]  # whose columns its rows become
-    measure: Measure
-    channel: int | None = None
-    suffix: str | None = None  # of its intensity columns, where the image has several channels
-
-    def __str__(self) -> str:
-        return self.measure.name if self.suffix is None else f"{self.measure.name} of {self.suffix}"
+    """The blocks that a run over these labels would take."""
+    return choose_block([labels.spatial_shape], [labels.chunk])
 
 
 def parts_of(scene: Scene, columns: Iterable[str]) -> tuple[Part, ...]:
-    """The measures that find `columns`, each once; none for the index, whose columns the census knows.
-
-    Whoever finds the shape comes first: its rows also say what a census wants to know.
-    """
-    voxel_um, columns = scene.labels.voxel_um, set(columns)
-    groups = {group_of(column, channels=scene.channels) for column in columns}
-    shape = "shape" in groups
-    parts: list[Part] = []
-    if scene.image is not None:
-        many = len(scene.channels) > 1
-        for c, name in enumerate(scene.channels):
-            own = names_of("intensity", ndim=len(voxel_um))
-            if columns.isdisjoint(f"{n}_{name}" for n in own) if many else columns.isdisjoint(own):
-                continue
-            # The first channel brings the shape along: walking the labels is most of the work.
-            along = shape and not parts
-            dtype = scene.image.source.dtype
-            measure = MEASURES["intensity"](voxel_um=voxel_um, dtype=dtype, channel=name, shape=along)
-            found = ("shape", "intensity") if along else ("intensity",)
-            parts.append(Part(found, measure, c, name if many else None))
-    if shape and not parts:
-        parts.append(Part(("shape",), MEASURES["shape"](voxel_um=voxel_um)))
-    if groups & {"surface", "topology"}:
-        both = windows(voxel_um=voxel_um, surface="surface" in groups, topology="topology" in groups)
-        parts.append(Part(("surface",), both))
-    return tuple(parts)
+    """The measures that find `columns` in this scene."""
+    dtype = scene.image.source.dtype if scene.image is not None else "uint16"
+    return parts.parts_of(columns, voxel_um=scene.labels.voxel_um, channels=scene.channels, dtype=dtype)
 
 
 def index_part(scene: Scene) -> Part:
-    """The measure of the census: which labels there are, how many voxels, in which box."""
-    return Part(("index",), MEASURES["index"](voxel_um=scene.labels.voxel_um))
+    """The measure of the census."""
+    return parts.index_part(scene.labels.voxel_um)
 
 
 def columns_of(scene: Scene, names: Iterable[str]) -> tuple[str, ...]:

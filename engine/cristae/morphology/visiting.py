@@ -17,10 +17,10 @@ import polars as pl
 from cristae.blocks.evaluate import widest
 from cristae.blocks.stage import At
 from cristae.morphology import finish_rows
+from cristae.morphology.parts import Part
 from cristae.morphology.planning import (
     KEY,
     Census,
-    Part,
     Place,
     Scene,
     Visit,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cristae.blocks.work import Pass, Target, Work
+from cristae.blocks.work import Pass, Ref, Target, Work
+from cristae.filters.pyramid import How, downsample, pyramid_factors, pyramid_steps
 from cristae.grid import Shape
 from cristae.pipeline.job import Job
 
@@ -18,7 +19,26 @@ def arranged(job: Job, block: Shape) -> tuple[tuple[Pass, ...], tuple[Target, ..
     work = Work("", job.images, job.frames, job.passes, job.targets, block)
     if _collapses(job, work):
         return _collapsed(job)
-    return job.passes, job.targets
+    return (*job.passes, *_pyramids(job, work)), job.targets
+
+
+def _pyramids(job: Job, work: Work) -> list[Pass]:
+    """A pass for every coarser level of every output array, each made from the level before."""
+    passes: list[Pass] = []
+    for step in job.passes:
+        output = next((o for o in job.arrays if o.target == step.sink), None)
+        if output is None or step.sink is None:
+            continue
+        spec = max((work.specs(n, step)[-1] for n in range(len(job.images))), key=lambda s: s.shape)
+        voxel, before = spec.voxel_um, step.sink
+        channel = None if output.every_channel else 0
+        for level, factors in enumerate(pyramid_steps(pyramid_factors(spec.shape, spec.voxel_um)), 1):
+            how: How = "mode" if output.kind == "label" else "mean"
+            stage = downsample(factors, voxel_um=voxel, how=how)
+            after = f"{step.sink}:{level}"
+            passes.append(Pass(f"{step.sink}: level {level}", Ref(before, channel), (stage,), ({},), (), after))
+            voxel, before = tuple(v * f for v, f in zip(voxel, factors, strict=True)), after
+    return passes
 
 
 def _collapses(job: Job, work: Work) -> bool:

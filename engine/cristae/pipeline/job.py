@@ -10,9 +10,8 @@ from typing import Any
 
 from cristae.blocks.work import Frame, Image, Pass, Target, Work
 from cristae.errors import PlanRefused
-from cristae.grid import Shape
+from cristae.grid import Shape, choose_block
 from cristae.pipeline.compile import Choice
-from cristae.pipeline.sizes import choose_block
 from cristae.store.facts import Channel
 
 

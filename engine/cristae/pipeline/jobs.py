@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cristae.blocks.measure import Measure
 from cristae.blocks.stage import Spec
 from cristae.blocks.work import Asked, Frame, Image, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
@@ -113,10 +112,12 @@ def label_job(mask: str, dst: str, inputs: Inputs, params: Mapping[str, Any]) ->
 def convert_job(src: str, dst: str, inputs: Inputs, chunk: Sequence[int] | None) -> Job:
     """`cristae convert SRC DST`: the same voxels as OME-Zarr 0.5."""
     volume = inputs.open(src)
-    channels = range(volume.channel_count)
-    frames = [replace(f, c=c) for f in inputs.frames(0, volume) for c in channels]
+    one = None if inputs.channel is None else volume.channel_index(inputs.channel)
+    chosen = range(volume.channel_count) if one is None else (one,)
+    frames = [replace(f, c=c) for f in inputs.frames(0, volume) for c in chosen]
     step = Pass("convert: copy", Ref("input", None), sink="image")
-    output = ArrayOutput("image", 0, volume.kind, Path(absolute(dst)), None, None, volume.channels, every_channel=True)
+    called = tuple(volume.channels[c] for c in chosen)
+    output = ArrayOutput("image", 0, volume.kind, Path(absolute(dst)), None, None, called, every_channel=one is None)
     return Job(
         "convert",
         Path(absolute(dst)),
@@ -176,35 +177,25 @@ def table_measures(
     name: str, spec: Spec, raw: str, channels: Sequence[int], image: Volume | None, columns: Sequence[str] | None
 ) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
     """Measures of a table and the columns each gives. Intensity is of the raw channels, never of a filter."""
-    from cristae.morphology import MEASURES, windows
     from cristae.morphology.columns import expand, group_of
+    from cristae.morphology.parts import index_part, parts_of
 
     called = [image.channels[c].name for c in channels] if image is not None else []
     wanted = list(columns) if columns is not None else ["shape", *(["intensity"] if channels else [])]
     shown = expand(wanted, ndim=spec.ndim, channels=called)
-    needed = {group_of(column, channels=called) for column in shown}
-    if "intensity" in needed and not channels:
+    if not channels and any(group_of(column) == "intensity" for column in shown):
         raise InvalidConfiguration("intensity columns need the image; give --image, or leave them out of --columns")
+    dtype = image.dtype if image is not None else "uint16"
+    parts = parts_of(shown, voxel_um=spec.voxel_um, channels=called, dtype=dtype)
+    if not parts or "shape" not in parts[0].groups:
+        parts = (index_part(spec.voxel_um), *parts)
     asked: list[Asked] = []
     groups: list[Group] = []
-
-    def add(measure: Measure, group: str, beside: tuple[Ref, ...] = (), channel: str | None = None) -> None:
-        key = f"{name}/table/{measure.name}" + (f"-{beside[0].channel}" if beside else "")
-        asked.append(Asked(key, measure, {}, beside))
-        groups.append(Group(key, group, shown, channel))
-
-    if "shape" in needed:
-        add(MEASURES["shape"](voxel_um=spec.voxel_um), "shape")
-    else:
-        add(MEASURES["index"](voxel_um=spec.voxel_um), "index")
-    if needed & {"surface", "topology"}:
-        both = windows(voxel_um=spec.voxel_um, surface="surface" in needed, topology="topology" in needed)
-        add(both, "surface" if "surface" in needed else "topology")
-    if "intensity" in needed and image is not None:
-        for c in channels:
-            channel = image.channels[c].name
-            measure = MEASURES["intensity"](voxel_um=spec.voxel_um, dtype=image.dtype, channel=channel)
-            add(measure, "intensity", (Ref(raw, c),), channel if len(channels) > 1 else None)
+    for part in parts:
+        beside = () if part.channel is None else (Ref(raw, channels[part.channel]),)
+        key = f"{name}/table/{part.measure.name}" + (f"-{beside[0].channel}" if beside else "")
+        asked.append(Asked(key, part.measure, {}, beside))
+        groups += [Group(key, g, shown, part.suffix if g == "intensity" else None) for g in part.groups]
     return tuple(asked), tuple(groups)
 
 
@@ -243,7 +234,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         choices += built.choices
         for n, image in enumerate(images):
             arrays += [
-                _array_output(root, in_store, image.name, n, target, len(pipeline.objects), paths[n])
+                _array_output(root, in_store, image.name, n, target, len(pipeline.objects), paths[n], inputs)
                 for target in built.targets
                 if target.kind != "scratch"
             ]
@@ -272,8 +263,12 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
 
 
 def _array_output(
-    root: Path, in_store: bool, image: str, number: int, target: Target, objects: int, source: str
+    root: Path, in_store: bool, image: str, number: int, target: Target, objects: int, source: str, inputs: Inputs
 ) -> ArrayOutput:
+    if in_store and target.kind == "label" and inputs.time is not None:
+        raise InvalidConfiguration(
+            "--time leaves holes in labels that lie beside their image; give --out DIR to hold them"
+        )
     if in_store and target.kind == "label":
         return ArrayOutput(target.name, number, "label", root / "labels" / target.name, root, "../../")
     if in_store:

@@ -98,7 +98,7 @@ def make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation: 
         if output is not None and output.every_channel and like is not None and "c" in like.axes:
             shape, axes = (max(f.c for f in frames) + 1, *shape), "c" + axes
         if like is not None and "t" in like.axes:
-            shape, axes = (max(f.t for f in frames) + 1, *shape), "t" + axes
+            shape, axes = (len({f.t for f in frames}), *shape), "t" + axes
         made = create_volume(
             place,
             axes=axes,

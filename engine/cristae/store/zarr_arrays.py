@@ -28,6 +28,11 @@ Index = tuple[int | slice, ...]
 COMPLETE: dict[str, Any] = {"cristae": {"complete_shards": True}}
 
 
+def codec_pipeline() -> str:
+    """The pipeline that encodes and decodes here: zarr's own, or that of an extra."""
+    return str(zarr.config.get("codec_pipeline.path")).rpartition(".")[2]
+
+
 def compressors(codec: Codec, itemsize: int) -> tuple[Any, ...]:
     """Codecs of the inner chunks; each chain ends in a checksum over what is stored."""
     if codec == "label":
