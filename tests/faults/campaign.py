@@ -1,8 +1,8 @@
 """Campaign: a run in a process of its own, what may be done to it, and what it left behind.
 
-    Run       what to run and where; `go` runs it to its end, `begin` only starts it
-    Ended     exit code, the last sentence on stderr, what stdout said, and every event
-    Remains   what lies there afterwards: digests of the outputs, and the journal's blocks
+Run       what to run and where; `go` runs it to its end, `begin` only starts it
+Ended     exit code, the last sentence on stderr, what stdout said, and every event
+Remains   what lies there afterwards: digests of the outputs, and the journal's blocks
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def surroundings() -> dict[str, str]:
     import cristae_cli
 
     rooms = [Path(m.__file__ or "").resolve().parents[1] for m in (cristae, cristae_cli)]
-    path = os.pathsep.join(map(str, [*rooms, DRIVER.parent]))
+    path = os.pathsep.join(map(str, [*rooms, DRIVER.parents[1]]))
     kept = {k: v for k, v in os.environ.items() if k != "CRISTAE_DIE_AT"}
     return {**kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 

@@ -1,6 +1,6 @@
 """Driver: one run of the real engine in a process of its own, so that a test may kill it, and its workers, at any moment.
 
-    python driver.py '{"input": ..., "out": ..., ...}'
+    PYTHONPATH=engine:cli:tests python driver.py '{"input": ..., "out": ..., ...}'
 
 It ends as the command line does: 0, or the error's exit code and one sentence on stderr. What else it is told:
 
@@ -49,7 +49,9 @@ def job_of(told: dict[str, Any]) -> Any:
     if "time" in inputs:
         inputs["time"] = tuple(inputs["time"])
     text = told.get("pipeline", MAIN)
-    job = run_job(load(Path(text) if "\n" not in text else text, known()), [told["input"]], told["out"], Inputs(**inputs))
+    job = run_job(
+        load(Path(text) if "\n" not in text else text, known()), [told["input"]], told["out"], Inputs(**inputs)
+    )
     for number, flags in told.get("poison", {}).items():
         job = poisoned(job, int(number), flags)
     return job
@@ -57,7 +59,7 @@ def job_of(told: dict[str, Any]) -> Any:
 
 def poisoned(job: Any, number: int, flags: str) -> Any:
     """The job with a stage at the end of one pass's chain that returns what it is given, unless flags say otherwise."""
-    from poison import poison
+    from faults.poison import poison
 
     step = job.passes[number]
     ndim = len(next(iter(job.images[0].volumes.values())).spatial_shape)
@@ -110,9 +112,7 @@ def main(told: dict[str, Any]) -> int:
         import dask
 
         environment = dask.config.get("distributed.nanny.pre-spawn-environ", {})
-        dask.config.set(
-            {"distributed.nanny.pre-spawn-environ": {**environment, "CRISTAE_DIE_AT": told["worker_dies"]}}
-        )
+        dask.config.set({"distributed.nanny.pre-spawn-environ": {**environment, "CRISTAE_DIE_AT": told["worker_dies"]}})
     events: list[dict[str, Any]] = []
     reaper = Reaper(*told.get("kill_workers", (0, 1.0, 0)))
     reaper.start()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from skimage.measure import block_reduce
 
 from cristae.blocks.evaluate import apply_chain, needs
-from cristae.blocks.stage import Spec, Stage
+from cristae.blocks.stage import At, Spec, Stage
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.filters import STAGES, gaussian, pyramid_kernel
 from cristae.filters.pyramid import LEVELS, downsample, mean, mode, pyramid_factors, pyramid_steps
@@ -167,6 +167,12 @@ def test_nan_and_infinity_stay_in_their_cell():
     np.testing.assert_array_equal(build((2, 2), "mean")(array), [[np.nan, 1, 1], [1, 1, -np.inf]])
 
 
+def test_means_of_float16_are_rounded_once():
+    # 1 + 2^-11 + 2^-26 lies above the middle of two float16; as a float32 it would be that middle, and fall to 1.
+    array = np.array([[2, 2 + 2**-9], [2**-24, 0]], np.float16)
+    assert build((2, 2), "mean")(array)[0, 0] == 1 + 2**-10 == mean(array, (2, 2))[0, 0]
+
+
 @pytest.mark.parametrize("how", HOWS)
 def test_planes_of_foreign_byte_order_read_only_or_strided_are_the_same(how):
     array = image((3, 8, 30), "uint16", 2)
@@ -208,6 +214,14 @@ def test_blocks_one_voxel_thin_agree_with_the_whole(how, axis):
     array, stage = image((7, 19, 67), "uint16", 1), build((2, 2, 3), how)
     block = tuple(1 if a == axis else n for a, n in enumerate(coarse_shape(array.shape, (2, 2, 3))))
     np.testing.assert_array_equal(blockwise(stage, array, block), stage(array))
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_block_that_was_read_wider_than_asked_gives_the_same(how):
+    array, stage = image((5, 9, 13), "uint16", 1), build((2, 2, 2), how)
+    at = At(Box((1, 1, 2), (3, 4, 6)), (Box((1, 1, 3), (5, 9, 13)),), BlockGrid((3, 5, 7), (2, 3, 4)))
+    piece = stage.apply(array[at.reads[0].slices], at=at, answers={})
+    np.testing.assert_array_equal(piece, stage(array)[at.out.slices])
 
 
 @pytest.mark.parametrize("how", ["mean", "mode"])

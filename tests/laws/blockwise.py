@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cristae.array import Array
 from cristae.blocks.evaluate import Answers, apply_chain, finished, needs
-from cristae.blocks.measure import Answer, Measure, Partial
+from cristae.blocks.measure import Answer, Measure, Partial, ask
 from cristae.blocks.stage import At, Spec, Stage
-from cristae.grid import BlockGrid, Box
+from cristae.grid import BlockGrid, Box, Shape
 
 
 def cut(array: np.ndarray, box: Box) -> np.ndarray:
@@ -26,19 +25,26 @@ def spec_of(array: np.ndarray, voxel_um: tuple[float, ...]) -> Spec:
     return Spec(array.shape, array.dtype.name, voxel_um)
 
 
-def whole_stage(stage: Stage, arrays: Sequence[Array], answers: Answers | None = None) -> Array:
-    """The stage on the whole volume at once; a stage without input renders its own."""
-    if arrays and answers is None:
-        return stage(*arrays)
-    shape = arrays[0].shape if arrays else stage.output().shape
-    return stage.apply(*arrays, at=At.whole(shape, len(arrays)), answers=answers or {})
+def shape_of(stage: Stage, arrays: Sequence[np.ndarray]) -> Shape:
+    """Shape of the stage's result; a stage without input knows its own."""
+    return stage.output(*(spec_of(a, (1.0,) * a.ndim) for a in arrays)).shape
+
+
+def whole_stage(stage: Stage, arrays: Sequence[np.ndarray], answers: Answers | None = None) -> np.ndarray:
+    """The stage on the whole volume at once, its answers found there too."""
+    out = Box.whole(shape_of(stage, arrays))
+    found = {name: ask(measure, *arrays) for name, measure in stage.asks.items()} if answers is None else answers
+    at = At(out, tuple(Box.whole(a.shape) for a in arrays), BlockGrid(out.shape, out.shape))
+    result: np.ndarray = stage.apply(*arrays, at=at, answers=found)
+    return result
 
 
 def stage_box(
     stage: Stage, arrays: Sequence[np.ndarray], out: Box, grid: BlockGrid, index: int, answers: Answers
 ) -> np.ndarray:
-    """One box of the stage's result, found for block `index`."""
-    boxes = needs([stage], [grid.shape, grid.shape], out, grid.core(index))
+    """One box of the stage's result, found for block `index` of a grid over that result."""
+    shapes = [arrays[0].shape if arrays else grid.shape, grid.shape]
+    boxes = needs([stage], shapes, out, grid.core(index))
     array = cut(arrays[0], boxes[0]) if arrays else None
     return apply_chain([stage], array, boxes, grid, index, 0, lambda _: answers)
 

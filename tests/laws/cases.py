@@ -17,6 +17,7 @@ from cristae.blocks.measure import Answer, Measure
 from cristae.blocks.stage import Stage
 from cristae.filters import difference_of_gaussians, gaussian, ridge, threshold
 from cristae.filters.histogram import histogram
+from cristae.filters.pyramid import downsample
 from cristae.grid import Shape
 from cristae.labels import label
 from cristae.morphology import finish_rows
@@ -200,6 +201,19 @@ def labels_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
     return ndimage.label(array, structure)[0]
 
 
+def cells_by_hand(case: Case, array: np.ndarray) -> np.ndarray:
+    """The mean of each cell; numpy's round, like the stage's, goes half to even."""
+    factors = case.params["factors"]
+    out = np.empty([-(-n // f) for n, f in zip(array.shape, factors, strict=True)])
+    for at in np.ndindex(out.shape):
+        out[at] = array[tuple(slice(i * f, (i + 1) * f) for i, f in zip(at, factors, strict=True))].mean(dtype=float)
+    return out.round() if array.dtype.kind in "iu" else out
+
+
+def first_by_hand(case: Case, array: np.ndarray) -> np.ndarray:
+    return array[tuple(slice(None, None, f) for f in case.params["factors"])]
+
+
 def otsu_by_skimage(case: Case, array: np.ndarray) -> np.ndarray:
     from skimage.filters import threshold_otsu
 
@@ -245,6 +259,14 @@ STAGES: list[Case] = [
     *_each(label, {"connectivity": 2, "min_voxels": 4}, mask, "3 bool"),
     *_each(label, {"multilabel": True, "min_volume_um3": 0.01}, values, "3 uint32"),
     *_each(label, {"multilabel": True}, values, "2 int16"),
+    *_each(downsample, {"factors": (2, 2, 2), "how": "mean"}, image, "3 uint16, 3 float32", reference=cells_by_hand,
+           reference_tolerance=1e-4, **WEIGHED),
+    *_each(downsample, {"factors": (1, 3), "how": "mean"}, signed, "2 int32, 2 float64", reference=cells_by_hand,
+           reference_tolerance=1e-4),
+    *_each(downsample, {"factors": (1, 2, 2), "how": "mode"}, labels, "3 uint32, 3 uint8", **WEIGHED),
+    *_each(downsample, {"factors": (3, 2), "how": "mode"}, mask, "2 bool"),
+    *_each(downsample, {"factors": (2, 2, 2), "how": "stride"}, image, "3 uint16", reference=first_by_hand,
+           slack="the first voxel of a cell stands for it", **WEIGHED),
     *(Case(specimen, {"shape": size, "voxel_um": (0.3, 0.15, 0.15), "seed": 3, "tubes": 3.0, "noise": 1.0}, nothing,
            facts=(), shape=size) for size in ((20, 60, 90), (5, 200, 170))),
 ]  # fmt: skip

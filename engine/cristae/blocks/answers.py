@@ -30,10 +30,9 @@ def named(parts: Iterable[str], partial: Mapping[str, np.ndarray]) -> Iterator[t
     return ((f"{prefix}{SEPARATOR}{name}", array) for name, array in partial.items())
 
 
-def taken(bundle: Mapping[str, np.ndarray], prefix: str) -> Partial:
-    """The arrays whose full names start with `prefix`."""
-    head = prefix + SEPARATOR
-    return {name[len(head) :]: bundle[name] for name in bundle if name.startswith(head)}
+def taken(bundle: Bundle, prefix: str) -> Partial:
+    """The arrays that were added under `prefix`."""
+    return {name[len(prefix) + 1 :]: bundle[name] for name in bundle.families.get(prefix, ())}
 
 
 def merge_files(measure: Measure, key: str, group: str, files: Iterable[str]) -> Partial:

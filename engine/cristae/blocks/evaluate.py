@@ -6,10 +6,11 @@ The same few functions serve a notebook (`stage(array)`), a task on a worker and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from cristae.array import Array
 from cristae.blocks.measure import Answer, Measure, Partial
-from cristae.blocks.stage import At, Stage
+from cristae.blocks.stage import At, Spec, Stage
 from cristae.grid import BlockGrid, Box, Halo
 
 Answers = Mapping[str, Answer]
@@ -48,8 +49,12 @@ def apply_chain(
 
 def whole(stage: Stage, *arrays: Array) -> Array:
     """A stage on whole arrays in memory, its global answers found on the same arrays."""
+    if not arrays:
+        return stage.apply(at=At.whole(stage.output().shape, 0), answers={})
     answers = {name: answer_whole(measure, arrays) for name, measure in stage.asks.items()}
-    at = At.whole(arrays[0].shape, len(arrays))
+    shape = arrays[0].shape
+    out = stage.output(Spec(shape, str(arrays[0].dtype), (1.0,) * len(shape))).shape
+    at = replace(At.whole(out, 0), reads=tuple(Box.whole(a.shape) for a in arrays))
     return stage.apply(*arrays, at=at, answers=answers)
 
 

@@ -25,6 +25,9 @@ from cristae.grid import BlockGrid, Shape, inner_chunk
 BASELINE = 215 << 20
 """Bytes a worker process holds before its first block: Python and the imports of the engine."""
 
+DRIVER_BYTES = 100
+"""A block that waits for its turn in the pass that is going on, as the driver keeps it."""
+
 WRITE_NS_PER_BYTE = 4.0
 READ_NS_PER_BYTE = 1.5
 
@@ -79,7 +82,7 @@ def make_plan(work: Work, threads: int = 1) -> Plan:
     )
     blocks = max((p.blocks for p in passes), default=0)
     memory = max((p.memory for p in passes), default=BASELINE)
-    return Plan(work.block, passes, memory, BASELINE + 64 * blocks * max(1, len(passes)), scratch, output)
+    return Plan(work.block, passes, memory, BASELINE + blocks * (5 * len(passes) + DRIVER_BYTES), scratch, output)
 
 
 def refuse(plan: Plan, limit: int, fitting: Shape | None) -> None:

@@ -49,7 +49,7 @@ def run_passes(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Tot
         totals = Totals(totals.calls + spent.calls, totals.retries + spent.retries)
         if state.aside and number < len(work.passes) - 1:
             raise _set_aside(journal)
-        if unanswered:
+        if unanswered and not state.aside:
             _answer(work, crew, number)
     if any(p.aside for p in journal.passes):
         raise _set_aside(journal)

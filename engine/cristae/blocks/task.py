@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,11 @@ def run_batch(order: Order) -> Report:
     start = time.perf_counter()
     work = load_work(order.work, order.digest)
     step = work.passes[order.number]
-    layout = work.layout(step) if len(work.frames) > 1 else Layout(np.array([0, len(work.grid(0, step))]))
+    layout, first_times = _walked(order.work, order.digest, order.number)
     report = Report(order.number, order.attempt)
     partials: dict[tuple[str, str], list[Partial]] = {}
     kept: dict[str, np.ndarray] = {}
-    job = _Job(work, step, layout, order)
+    job = _Job(work, step, layout, first_times, order)
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         ahead: Future[_Read] | None = None
         behind: list[tuple[int, Future[list[list[Any]]], list[tuple[Asked, str, Partial]], bool]] = []
@@ -110,6 +111,16 @@ def run_batch(order: Order) -> Report:
     report.seconds = time.perf_counter() - start
     report.peak = peak_memory()
     return report
+
+
+@lru_cache(maxsize=64)
+def _walked(path: str, digest: str, number: int) -> tuple[Layout, Mapping[int, int]]:
+    """How a pass numbers its blocks, and the first time point of each image: the same for every batch."""
+    work = load_work(path, digest)
+    first: dict[int, int] = {}
+    for frame in work.frames:
+        first[frame.image] = min(frame.t, first.get(frame.image, frame.t))
+    return work.layout(work.passes[number]), first
 
 
 def _settle(
@@ -164,6 +175,7 @@ class _Job:
     work: Work
     step: Pass
     layout: Layout
+    first_times: Mapping[int, int]  # of each image
     order: Order
 
     def place(self, block: int) -> tuple[Frame, int, BlockGrid, int]:
@@ -180,7 +192,7 @@ class _Job:
 
     def own_t(self, frame: Frame) -> int:
         """Number of a time point in the run's own arrays, which hold only those that the run was asked for."""
-        return frame.t - min(f.t for f in self.work.frames if f.image == frame.image)
+        return frame.t - self.first_times[frame.image]
 
     def read(self, block: int) -> _Read:
         frame, _, grid, index = self.place(block)

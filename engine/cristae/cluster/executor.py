@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from typing import Any, Protocol
 
 from cristae.cluster.model import Cluster
 from cristae.errors import CristaeError, InvalidConfiguration
+
+DESERTED_S = 120.0
+"""A run whose last worker is gone waits this long for another; it never hangs in silence."""
 
 Task = tuple[Callable[..., Any], Any]
 """A function and its arguments, as dask writes a task."""
@@ -103,6 +107,18 @@ class Scheduler:
         self._client = client
         self._done: queue.Queue[Done] = queue.Queue()
         self._futures: dict[str, Any] = {}
+        self._deserted: float | None = None  # since when there has been no worker
+
+    def _look_for_workers(self) -> None:
+        if self._client.scheduler_info(n_workers=-1)["workers"]:
+            self._deserted = None
+            return
+        now = time.monotonic()
+        self._deserted = self._deserted or now
+        if now - self._deserted > DESERTED_S:
+            raise CristaeError(
+                f"the scheduler has had no worker for {DESERTED_S:.0f} s; start some, and the same command goes on from here"
+            )
 
     @property
     def workers(self) -> int:
@@ -117,18 +133,24 @@ class Scheduler:
     def _settle(self, key: str, future: Any) -> Done:
         from distributed import KilledWorker
 
-        if future.status == "finished":
-            return Done(key, future.result())
-        if future.status == "cancelled":
-            return Done(key, error=CristaeError("the scheduler dropped the task"), died=True)
-        error = future.exception()
-        return Done(key, error=error, died=isinstance(error, KilledWorker))
+        try:
+            if future.status == "finished":
+                return Done(key, future.result())
+            if future.status == "cancelled":
+                return Done(key, error=CristaeError("the scheduler dropped the task"), died=True)
+            error = future.exception()
+            return Done(key, error=error, died=isinstance(error, KilledWorker))
+        except Exception as lost:  # the worker died after it had finished, before its result was fetched
+            return Done(key, error=lost, died=True)
 
     def next(self, timeout: float) -> Done | None:
         try:
             done = self._done.get(timeout=timeout) if timeout else self._done.get_nowait()
         except queue.Empty:
+            if timeout:
+                self._look_for_workers()
             return None
+        self._deserted = None
         self._futures.pop(done.key, None)  # the scheduler may forget it
         return done
 
@@ -179,6 +201,8 @@ def _local(workers: int, memory: int | None) -> Iterator[Any]:
     settings = {
         # A death is the driver's to judge: by default distributed would run the tasks of a dead worker again, silently.
         "distributed.scheduler.allowed-failures": 0,
+        # The cluster would give up a worker that is being started again when it looks, 15 s after a death, and never replace it.
+        "distributed.deploy.lost-worker-timeout": "1h",
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,

@@ -36,7 +36,7 @@ LEVELS = 8
 ISOTROPIC = 1.5
 """A voxel up to so much longer along z than in the plane counts as isotropic."""
 
-COSTS = {"mean": Cost(0.1, 1.0), "mode": Cost(0.1, 3.5), "stride": Cost(0.0, 0.5)}
+COSTS = {"mean": Cost(0.1, 1.0), "mode": Cost(0.1, 2.5), "stride": Cost(0.0, 0.5)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import time
@@ -18,7 +19,7 @@ from cristae.blocks.run import run_passes
 from cristae.blocks.work import Work
 from cristae.cluster.executor import open_cluster
 from cristae.cluster.model import Cluster, parse_cluster, usable_memory
-from cristae.errors import PlanRefused
+from cristae.errors import CristaeError, PlanRefused
 from cristae.grid import Shape
 from cristae.pipeline import generation as gen
 from cristae.pipeline.collapse import arranged
@@ -49,6 +50,17 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     PlanRefused : if it cannot fit, or a result of other facts is in the way.
     SetAside, InvalidInput, Damaged, CristaeError : as the run ends; what is committed stays.
     """
+    try:
+        return _execute(job, settings, listen)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CristaeError(
+                f"the disk that holds {job.root} is full; make room, and the same command goes on from here"
+            ) from error
+        raise
+
+
+def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     start = time.monotonic()
     cluster = parse_cluster(settings.cluster, voxel_bytes(job))
     with Claim(job.state) as claim:

@@ -10,12 +10,14 @@ part of it. A generation goes on only under its own key; any other is refused, i
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import inspect
+import importlib.util
 import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -89,35 +91,44 @@ def key_of(passes: Iterable[Pass], inputs: Mapping[str, Any], extra: Mapping[str
 
 
 def identity(fact: Stage | Measure) -> str:
-    """Digest of the source of a stage or measure: its module, and the modules of cristae's own rooms it takes from."""
+    """Digest of the source of a stage or measure: its module, and those of its room that the module takes from, kernels too."""
     function = fact.apply if isinstance(fact, Stage) else fact.partial
-    if hasattr(function, "kernel"):
-        function = function.kernel
+    function = getattr(function, "kernel", function)
     function = getattr(function, "func", function)
-    module = sys.modules.get(getattr(function, "__module__", None) or type(function).__module__)
+    name = getattr(function, "__module__", None) or type(function).__module__
     digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(_modules(module, set())):
-        digest.update(_source(name))
+    for module in sorted(_modules(name)):
+        digest.update(_source(module))
     return digest.hexdigest()
 
 
-def _modules(module: Any, seen: set[str]) -> set[str]:
-    if module is None or module.__name__ in seen:
-        return seen
-    seen.add(module.__name__)
-    room = module.__name__.rpartition(".")[0]
-    for value in vars(module).values():
-        name = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
-        if name and name in sys.modules and name.startswith("cristae.") and name.rpartition(".")[0] == room:
-            _modules(sys.modules[name], seen)
+def _modules(name: str) -> set[str]:
+    """A module and the modules of its own room that it imports, at its top or inside a function, and theirs."""
+    room, seen, todo = name.rpartition(".")[0], set[str](), [name]
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for node in ast.walk(ast.parse(_source(module))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                named = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                named = [alias.name for alias in node.names]
+            else:
+                continue
+            todo += [n for n in named if room and n.rpartition(".")[0] == room and _source(n)]
     return seen
 
 
+@cache
 def _source(name: str) -> bytes:
+    """Source of a module, which is read and not imported: a kernel's compiler is not loaded for it."""
     try:
-        return inspect.getsource(sys.modules[name]).encode()
-    except (OSError, TypeError):
-        return name.encode()
+        spec = importlib.util.find_spec(name)
+        return Path(spec.origin).read_bytes() if spec and spec.origin and spec.origin.endswith(".py") else b""
+    except (OSError, ImportError, ValueError, AttributeError):
+        return b""
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import os
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,14 @@ class Bundle(Mapping[str, np.ndarray]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
+
+    @cached_property
+    def families(self) -> Mapping[str, list[str]]:
+        """Names by what stands before their last `|`: those that one writer added together."""
+        found: dict[str, list[str]] = {}
+        for name in self._index:
+            found.setdefault(name.rpartition("|")[0], []).append(name)
+        return found
 
     def __len__(self) -> int:
         return len(self._index)
