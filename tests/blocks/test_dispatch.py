@@ -227,7 +227,7 @@ def test_nothing_starts_beside_a_suspect(tmp_path: Path) -> None:
 def test_the_blocks_of_a_dead_worker_are_suspects_and_run_alone(tmp_path: Path) -> None:
     ran = run(tmp_path, fails(100, "death", 1), blocks=300)
     assert not ran.aside
-    (fatal,) = [e for e in ran.named("death")]
+    (fatal,) = ran.named("death")
     (batch,) = [o for o in ran.orders_of(100) if len(o.blocks) > 1]
     assert fatal["blocks"] == len(batch.blocks)
     for block in batch.blocks:
@@ -344,3 +344,31 @@ def test_an_error_has_one_class(kind: str, error: BaseException) -> None:
     assert (failure.block, failure.kind) == (4, kind)
     assert type(error).__name__ in failure.error
     assert "test_an_error_has_one_class" in failure.trace
+
+
+# ------------------------------------------------------------------------------------------------- the watchdog
+
+
+@dataclass
+class Dawdlers(Puppets):
+    """Workers whose first batch takes a second, and whose last takes twenty minutes."""
+
+    clock: list[float] = field(default_factory=lambda: [0.0])
+
+    def next(self, timeout: float) -> Done | None:
+        self.clock[0] += 1.0
+        late = self.waiting and 29 in self.orders[-1].blocks and self.clock[0] < 1200
+        return None if late else super().next(timeout)
+
+
+def test_a_batch_that_takes_far_longer_than_others_is_named_once(tmp_path: Path, monkeypatch) -> None:
+    from cristae.blocks import dispatch
+
+    journal, puppets, events = Journal(tmp_path, [30]), Dawdlers(lambda *_: ""), []
+    clock = type("Clock", (), {"monotonic": lambda: puppets.clock[0], "sleep": lambda _: None})
+    monkeypatch.setattr(dispatch, "time", clock)
+    run_blocks(Crew(puppets, journal, "", "", 1, events.append), 0, list(range(30)))
+    slow = [e for e in events if e["event"] == "slow"]
+    assert 1 <= len(slow) <= 3  # one for each batch that was out
+    assert all(60 < e["seconds"] < 200 for e in slow)
+    assert (journal.passes[0].state == COMMITTED).all()

@@ -35,10 +35,25 @@ def taken(bundle: Bundle, prefix: str) -> Partial:
     return {name[len(prefix) + 1 :]: bundle[name] for name in bundle.families.get(prefix, ())}
 
 
-def merge_files(measure: Measure, key: str, group: str, files: Iterable[str]) -> Partial:
-    """One partial from those that several files hold for a group."""
-    found = (taken(open_bundle(f), f"{key}{SEPARATOR}{group}") for f in files)
-    return measure.merge([p for p in found if p])
+Holders = Mapping[tuple[str, str], list[Bundle]]
+"""Which bundles hold a partial of a measure's key and group."""
+
+
+def holders(files: Iterable[str]) -> Holders:
+    """What several partial files hold, each opened once; single blocks' parts are left out."""
+    found: dict[tuple[str, str], list[Bundle]] = {}
+    for path in files:
+        bundle = Bundle(Path(path))
+        for family in bundle.families:
+            key, _, group = family.partition(SEPARATOR)
+            if not group.startswith("#"):
+                found.setdefault((key, group), []).append(bundle)
+    return found
+
+
+def merged(measure: Measure, key: str, group: str, held: Holders) -> Partial:
+    """One partial of a group from all that hold it."""
+    return measure.merge([taken(bundle, f"{key}{SEPARATOR}{group}") for bundle in held.get((key, group), ())])
 
 
 @lru_cache(maxsize=64)

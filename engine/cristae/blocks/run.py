@@ -119,11 +119,11 @@ def _answer(work: Work, crew: Crew, number: int) -> None:
     step, state = work.passes[number], crew.journal.passes[number]
     folder = Path(work.folder)
     files = sorted({state.files[f] for f in np.unique(state.file_of) if f >= 0})
-    merged = [str(folder / f) for f in _reduce(work, crew, number, files)]
+    held = stored.holders(str(folder / f) for f in _reduce(work, crew, number, files))
     for asked in step.measures:
         with BundleWriter(stored.answer_path(work.folder, asked.key)) as out:
             for group in groups(work, asked.measure.scope):
-                partial = stored.merge_files(asked.measure, asked.key, group, merged)
+                partial = stored.merged(asked.measure, asked.key, group, held)
                 for name, array in stored.named((group,), _finish(work, asked, group, partial)):
                     out.add(name, array)
             if asked.measure.keeps_parts:

@@ -10,7 +10,7 @@ import errno
 import time
 import traceback
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -312,23 +312,12 @@ def combine(order: tuple[str, str, int, Sequence[str], str]) -> str:
     step = work.passes[number]
     folder = Path(work.folder)
     measures = {a.key: a.measure for a in step.measures}
-    names = _keyed(folder, files)
+    held = stored.holders(str(folder / f) for f in files)
     arrays: dict[str, np.ndarray] = {}
-    for key, group in names:
-        merged = stored.merge_files(measures[key], key, group, [str(folder / f) for f in files])
-        arrays.update(stored.named((key, group), merged))
+    for key, group in held:
+        arrays.update(stored.named((key, group), stored.merged(measures[key], key, group, held)))
     write_bundle(folder / name, arrays)
     return name
-
-
-def _keyed(folder: Path, files: Iterable[str]) -> list[tuple[str, str]]:
-    found: dict[tuple[str, str], None] = {}
-    for f in files:
-        for name in stored.open_bundle(str(folder / f)):
-            key, group, _ = name.split(stored.SEPARATOR, 2)
-            if not group.startswith("#"):
-                found[key, group] = None
-    return list(found)
 
 
 def classify(block: int, error: BaseException) -> Failure:

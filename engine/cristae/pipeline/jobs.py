@@ -22,6 +22,8 @@ from cristae.store.tables import check_suffix
 from cristae.store.volume import Volume, open_volume
 
 STORE_SUFFIX = ".zarr"
+PICTURES = 100
+"""Images of a collection that get an overview; the pictures of ten thousand fields would take longer than their labels."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             where = folder if in_store or len(pipeline.objects) > 1 else root
             files += [
                 FileOutput(where / overview_name(i.name, images), Overview(built.overview, n, item.name))
-                for n, i in enumerate(images)
+                for n, i in enumerate(images[:PICTURES])
             ]
     name = "-".join(o.name for o in pipeline.objects)
     return Job(

@@ -90,7 +90,7 @@ def write_png(path: Path | str, rgb: np.ndarray) -> None:
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        Image.fromarray(rgb).save(unfinished, format="PNG", optimize=True)
+        Image.fromarray(rgb).save(unfinished, format="PNG", compress_level=4)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
