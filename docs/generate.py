@@ -21,6 +21,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 PAGE = Path(__file__).with_name("reference.md")
 HEAD = "<!-- Written by docs/generate.py from the code: change the docstring, then run it again. -->"
 RULE = re.compile(r"-{3,}")
+TABLE = ("| word | meaning |", "|---|---|")
 ENTRY = re.compile(r"(\*{0,2}\w[\w *,]*?) : (.+)")
 
 
@@ -105,28 +106,44 @@ def _columns() -> Iterator[str]:
 def _commands() -> Iterator[str]:
     from cristae_cli.main import app
 
-    yield "`cristae COMMAND --help` says the same."
+    yield "`cristae COMMAND --help` says the same. Exit codes stand under [CristaeError](#cristaeerror)."
+    shared: dict[str, dict[str, str]] = {}
     for command in app.registered_commands:
         function: Any = command.callback
-        hints = get_type_hints(function, include_extras=True)
-        words, rows = [f"cristae {function.__name__}"], []
-        for name, parameter in inspect.signature(function).parameters.items():
-            kind, about = get_args(hints[name])[:2]
-            required = parameter.default is parameter.empty
-            if type(about).__name__ == "ArgumentInfo":
-                many = "..." if _has_list(kind) else ""
-                shown = f"{name.upper()}{many}"
+        words, rows, also = [f"cristae {function.__name__}"], [], []
+        for shown, about, required, row in _words(function):
+            if about.rich_help_panel:
+                shared.setdefault(about.rich_help_panel, {})[shown] = row
+                also.append(f"`{shown}`")
+                continue
+            if shown.isupper() or required:
                 words.append(shown if required else f"[{shown}]")
-            else:
-                shown = ", ".join(about.param_decls)
-                if required:
-                    words.append(f"{shown} {name.upper()}")
-            default = "" if required or parameter.default in (None, False) else f" Default: `{parameter.default}`."
-            rows.append(f"| `{shown}` | {_plain(about.help or '')}{default} |")
+            rows.append(row)
         yield from ("", f"### cristae {function.__name__}", "", _code(f"{' '.join(words)} [options]"), "")
         yield from text(function)
         if rows:
-            yield from ("", "| word | meaning |", "|---|---|", *rows)
+            yield from ("", *TABLE, *rows)
+        if also:
+            yield from ("", f"Also takes {', '.join(also)}: see [the shared options](#shared-options).")
+    yield from ("", "### Shared options")
+    for panel, options in shared.items():
+        yield from ("", f"{panel}:", "", *TABLE, *options.values())
+
+
+def _words(function: Callable[..., Any]) -> Iterator[tuple[str, Any, bool, str]]:
+    """Arguments and options of a command: how each is written, typer's facts, whether it must be there, its row."""
+    hints = get_type_hints(function, include_extras=True)
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind, about = get_args(hints[name])[:2]
+        required = parameter.default is parameter.empty
+        if type(about).__name__ == "ArgumentInfo":
+            shown = name.upper() + ("..." if _has_list(kind) else "")
+        else:
+            # The first spelling stands where typer has a default of its own, which `Annotated` leaves free.
+            written = [about.default, *about.param_decls] if isinstance(about.default, str) else about.param_decls
+            shown = ", ".join(written) + (f" {name.upper()}" if required else "")
+        default = "" if required or parameter.default in (None, False) else f" Default: `{parameter.default}`."
+        yield shown, about, required, f"| `{shown}` | {_plain(about.help or '')}{default} |"
 
 
 def signature(name: str, thing: Callable[..., Any], bound: bool = False) -> str:

@@ -15,7 +15,7 @@ from cristae.blocks.measure import Measure, Partial, ask
 from cristae.blocks.stage import At
 from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box
-from cristae.pipeline import picture
+from cristae.pipeline import projection
 from cristae.pipeline.picture import INK, MARGIN, compose, overview, round_length, write_png
 from cristae.pipeline.projection import merge_projections, pixel_step, project_block, projections
 
@@ -109,7 +109,7 @@ def test_the_measure_gives_the_same_answer_on_any_grid(block: tuple[int, ...]) -
 def test_large_frames_are_reduced_to_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pixel_step((10, 4097, 100)) == (1, 3, 3) and pixel_step((5000, 2048, 7)) == (3, 1, 1)
     assert pixel_step((2049, 64)) == (1, 2, 2)
-    monkeypatch.setattr(picture, "FRAME_VOXELS", 16)
+    monkeypatch.setattr(projection, "FRAME_VOXELS", 16)
     image, labels = pair((3, 50, 41), 1)
     measure = projections(voxel_um=(0.5, 0.1, 0.1))
     answer = ask(measure, labels, image).arrays

@@ -81,9 +81,11 @@ class Journal:
         The one gate: what a dead worker reports late of a committed block is dropped here.
         """
         records, fresh = [], []
+        taken: set[tuple[int, int]] = set()
         for report in reports:
             state = self.passes[report.number]
-            new = [b for b in report.done if state.state[b] != COMMITTED]
+            new = [b for b in report.done if state.state[b] != COMMITTED and (report.number, b) not in taken]
+            taken.update((report.number, b) for b in new)
             fresh.append(len(new))
             if new:
                 chosen = set(new)

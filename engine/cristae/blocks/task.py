@@ -107,7 +107,11 @@ def run_batch(order: Order) -> Report:
         for item in behind:
             _settle(item, report, partials, kept)
     if report.done and (partials or kept):
-        report.partials = _store_partials(work, order, partials, kept, {a.key: a for a in step.measures})
+        try:
+            report.partials = _store_partials(work, order, partials, kept, {a.key: a for a in step.measures})
+        except Exception as error:
+            report.failed += [classify(block, error) for block in report.done]
+            report.done, report.puts, report.empty = [], [], []
     report.seconds = time.perf_counter() - start
     report.peak = peak_memory()
     return report
@@ -129,17 +133,20 @@ def _settle(
     partials: dict[tuple[str, str], list[Partial]],
     kept: dict[str, np.ndarray],
 ) -> None:
+    """A block is done when its bytes are written and what it told is merged: then, and only then."""
     block, written, found, empty = item
     try:
-        report.puts += written.result()
+        puts = written.result()
+        merged = [(asked, group, partial, asked.measure.merge([partial])) for asked, group, partial in found]
     except Exception as error:
         report.failed.append(classify(block, error))
         return
+    report.puts += puts
     report.done.append(block)
     if empty:
         report.empty.append(block)
-    for asked, group, partial in found:
-        partials.setdefault((asked.key, group), []).append(asked.measure.merge([partial]))
+    for asked, group, partial, ready in merged:
+        partials.setdefault((asked.key, group), []).append(ready)
         if asked.measure.keeps_parts:
             kept.update(stored.named((asked.key, f"#{block}"), partial))
 

@@ -162,7 +162,7 @@ def _largest(partials: Sequence[Partial]) -> Partial:
 
 
 def _half(partial: Partial) -> Partial:
-    return {"gamma": partial["norm"] / 2}
+    return {"gamma": np.asarray(partial["norm"] / 2)}
 
 
 def _scales(sigmas: Sequence[Sequence[float]]) -> list[tuple[np.ndarray, ...]]:

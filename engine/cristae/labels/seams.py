@@ -100,6 +100,8 @@ def components(block: Array, connectivity: int, multilabel: bool) -> tuple[np.nd
     # Bytes, never booleans: on those cc3d 4.1.1 takes a shortcut that fails on lines one voxel wide and, in 2D with 8
     # neighbours, gives ids to background. Signed, since it fails on values from 2**63; only equality counts.
     native = host.astype(host.dtype.newbyteorder("="), copy=False).view(f"i{host.dtype.itemsize}")
+    if not native.flags.writeable:  # a memory map; cc3d asks for a buffer it may write to
+        native = native.copy()
     raw, n = cc3d.connected_components(native, connectivity=_NEIGHBOURS[host.ndim, connectivity], return_N=True)
     return np.ascontiguousarray(raw), n
 

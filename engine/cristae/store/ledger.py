@@ -31,19 +31,19 @@ class Ledger:
 
         Raises
         ------
-        Damaged : if a line before the last one does not match its checksum.
+        Damaged : if a line that is followed by a whole record does not match its checksum.
         """
-        segments = self._segments()
-        for n, path in enumerate(segments):
+        bad = ""
+        for path in self._segments():
             with open(path, "rb") as f:
                 for number, line in enumerate(f, 1):
                     record = _parse(line)
-                    if record is not None:
-                        yield record
-                    elif n == len(segments) - 1 and not f.read(1):
-                        return
+                    if record is None:
+                        bad = bad or f"{path} line {number}"
+                    elif bad:
+                        raise Damaged(f"{bad} does not match its checksum; run again with --fresh")
                     else:
-                        raise Damaged(f"{path} line {number} does not match its checksum; run again with --fresh")
+                        yield record
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records and make them durable, all together."""
@@ -60,17 +60,21 @@ class Ledger:
             sync_folder(self.folder)
 
     def mend(self) -> None:
-        """Cut off a torn last line, so that the next record starts on a line of its own."""
+        """Cut off a torn tail, so that the next record starts on a line of its own; damage before a whole record stays."""
         segments = self._segments()
         if not segments:
             return
         with open(segments[-1], "rb+") as f:
             good = 0
+            torn = False
             for line in f:
-                if _parse(line) is None:
-                    break
-                good += len(line)
-            f.truncate(good)
+                whole = _parse(line) is not None
+                if torn and whole:
+                    return
+                torn = torn or not whole
+                good += len(line) if whole else 0
+            if torn:
+                f.truncate(good)
 
     def _segments(self) -> list[Path]:
         return sorted(self.folder.glob("*.jsonl")) if self.folder.is_dir() else []
