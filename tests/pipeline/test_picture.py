@@ -15,7 +15,7 @@ from cristae.blocks.measure import Measure, Partial, ask
 from cristae.blocks.stage import At
 from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box
-from cristae.pipeline import projection
+from cristae.pipeline import picture, projection
 from cristae.pipeline.picture import INK, MARGIN, compose, overview, round_length, write_png
 from cristae.pipeline.projection import merge_projections, pixel_step, project_block, projections
 

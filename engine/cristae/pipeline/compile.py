@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 
@@ -60,6 +61,17 @@ class Passes:
     targets: list[Target] = field(default_factory=list)
     arrays: dict[int, str] = field(default_factory=dict)  # node -> scratch array that holds it by now
     keys: dict[tuple[int, str], str] = field(default_factory=dict)  # (node, measure) -> answer key
+    names: dict[int, str] = field(default_factory=dict)  # node -> its name here, which no other node has
+
+    def called(self, node: Node | None) -> str:
+        """A node's name in keys and arrays; the second ridge of a chain is ridge-2."""
+        if node is None:
+            return "input"
+        if id(node) not in self.names:
+            taken = {"input", *self.names.values()}
+            tries = (node.name if n == 1 else f"{node.name}-{n}" for n in count(1))
+            self.names[id(node)] = next(name for name in tries if name not in taken)
+        return self.names[id(node)]
 
     def end(self, node: Node | None, sink: Target | None, measures: Sequence[Asked]) -> None:
         """The pass that makes an output: writes the node's array, shows it to the table's measures."""
@@ -78,7 +90,7 @@ class Passes:
         if name in self.keys:
             return self.keys[name]
         asks = {n: self.ask(node, inner) for n, inner in measure.asks.items()}
-        key = f"{self.prefix}/{node.name if node else 'input'}/{measure.name}"
+        key = f"{self.prefix}/{self.called(node)}/{measure.name}"
         self.keys[name] = key
         asked = Asked(key, measure, asks)
         if measure.reads_array:
@@ -95,7 +107,7 @@ class Passes:
                 source, links = Ref(self.arrays[id(link)]), links[n + 1 :]
                 break
         if sink is None and links and id(links[-1]) in self.kept:
-            sink = Target(f"{self.prefix}.{links[-1].name}", "scratch")
+            sink = Target(f"{self.prefix}.{self.called(links[-1])}", "scratch")
             self.arrays[id(links[-1])] = sink.name
         if sink is not None:
             self.targets.append(sink)

@@ -155,11 +155,12 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
             )
         return begin(1)
     complete = (found.folder / "complete.json").exists()
-    if settings.fresh and (complete or dict(found.key) != key):
+    started = tuple(found.frozen["block"])
+    other_block = settings.block is not None and block_of(job, settings) != started
+    if settings.fresh and (complete or other_block or dict(found.key) != key):
         return begin(found.number + 1)
     gen.refuse_change(found.key, key, str(job.finals[0]))
-    started = tuple(found.frozen["block"])
-    if settings.block is not None and block_of(job, settings) != started:
+    if settings.block is not None and other_block:
         raise PlanRefused(
             f"--block {_csv(settings.block)}: this run was started with blocks of {_csv(started)}; leave --block out to go on, "
             "or give --fresh to start again"

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -72,22 +73,34 @@ def versions() -> dict[str, str]:
 
 
 def key_of(passes: Iterable[Pass], inputs: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result depends on, section by section, so that a refusal can name what changed."""
-    steps: dict[str, Any] = {}
-    sources: dict[str, str] = {}
+    """What a result depends on, section by section, so that a refusal can name what changed.
+
+    A stage or measure that stands in several passes counts once; a second one of the same name is called NAME#2.
+    """
+    named: dict[str, dict[str, Any]] = {}
+    order: list[list[str]] = []
     for step in passes:
         facts: list[Stage | Measure] = [*step.chain, *(a.measure for a in step.measures)]
-        for fact in facts:
-            steps.setdefault(fact.name, _plain(fact.params))
-            sources.setdefault(fact.name, identity(fact))
+        order.append([_name(named, _facts(fact), fact.name) for fact in facts])
+    sections = {s: {n: facts[s] for n, facts in named.items()} for s in ("steps", "halos", "stages")}
+    return {**sections, "order": order, "inputs": _plain(inputs), **{k: _plain(v) for k, v in extra.items()}}
+
+
+def _facts(fact: Stage | Measure) -> dict[str, Any]:
+    asks = sorted(m.name for m in fact.asks.values())
     return {
-        "steps": steps,
-        "order": [[s.name for s in p.chain] + [a.measure.name for a in p.measures] for p in passes],
-        "halos": {s.name: [list(h) for h in s.halo] for p in passes for s in p.chain},
-        "stages": sources,
-        "inputs": _plain(inputs),
-        **{k: _plain(v) for k, v in extra.items()},
+        "steps": _plain({**fact.params, "asks": asks} if asks else fact.params),
+        "halos": [list(h) for h in fact.halo],
+        "stages": identity(fact),
     }
+
+
+def _name(named: dict[str, dict[str, Any]], facts: dict[str, Any], name: str) -> str:
+    for n in count(1):
+        called = name if n == 1 else f"{name}#{n}"
+        if named.setdefault(called, facts) == facts:
+            return called
+    raise AssertionError("names never run out")
 
 
 def identity(fact: Stage | Measure) -> str:
@@ -144,19 +157,17 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
     """Raise PlanRefused, naming the first thing that changed and both ways out, unless the keys are equal."""
     if old == new:
         return
-    words = {"steps": "parameters", "stages": "the source of", "inputs": "the input", "halos": "the halo of"}
-    for section in new:
-        if old.get(section) == new[section]:
-            continue
-        before, after = old.get(section, {}), new[section]
-        what = words.get(section, section)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            for name in sorted({*before, *after}):
-                if before.get(name) != after.get(name):
-                    shown = "" if section in ("stages", "inputs") else f" ({before.get(name)} -> {after.get(name)})"
-                    what = f"{what} {name}{shown}"
-                    break
-        raise PlanRefused(
-            f"{where} was made under other facts: {what} changed since; give another output name to keep both, "
-            "or --fresh to make it again (the old result is moved aside)"
-        )
+    section = next(s for s in dict.fromkeys((*new, *old)) if old.get(s) != new.get(s))
+    words = {"steps": "parameters of", "stages": "the source of", "inputs": "the input", "halos": "the halo of"}
+    what = words.get(section, section)
+    before, after = old.get(section), new.get(section)
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        name = next(n for n in dict.fromkeys((*after, *before)) if before.get(n) != after.get(n))
+        hidden = section in ("stages", "inputs")
+        what = f"{what} {name}" + ("" if hidden else f" ({before.get(name)} -> {after.get(name)})")
+    else:
+        what = f"{what} ({before} -> {after})"
+    raise PlanRefused(
+        f"{where} was made under other facts: {what} changed since; give another output name to keep both, "
+        "or --fresh to make it again (the old result is moved aside)"
+    )

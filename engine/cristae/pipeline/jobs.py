@@ -229,6 +229,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     arrays: list[ArrayOutput] = []
     files: list[FileOutput] = []
     choices: list[Choice] = []
+    columns: dict[str, Any] = {}
     for item in pipeline.objects:
         built = object_passes(item, volumes[0], inputs)
         passes += built.passes
@@ -242,6 +243,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             ]
         folder = root / "tables" / item.name
         if built.table is not None:
+            columns[item.name] = built.table.groups[0].columns
             files.append(FileOutput(folder / "table.parquet", built.table))
         if built.overview is not None:
             where = folder if in_store or len(pipeline.objects) > 1 else root
@@ -260,7 +262,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         tuple(arrays),
         tuple(files),
         tuple(choices),
-        {"command": "run", **inputs.facts, "channels": [o.channel for o in pipeline.objects]},
+        {"command": "run", **inputs.facts, "channels": [o.channel for o in pipeline.objects], "columns": columns},
     )
 
 
@@ -328,7 +330,7 @@ def object_passes(item: Object, volume: Volume, inputs: Inputs) -> ObjectPasses:
     for step in item.steps:
         parent = named[step.source] if step.source is not None else node
         if step.name == "measure":
-            if parent is None or parent.name != "label":
+            if parent is None or parent.stage.name != "label":
                 raise InvalidConfiguration(f"object {item.name}: measure works on labels; put it after label")
             table, leaf = step, parent
             continue

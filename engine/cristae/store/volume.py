@@ -247,12 +247,14 @@ def open_volume(
     axes: str | None = None,
     voxel_um: tuple[float, ...] | None = None,
     frame_interval_s: float | None = None,
+    doubts: bool = True,
 ) -> Volume:
     """Open one image or label; no voxel is read. The arguments override what the file says.
 
     path : an OME-Zarr group, a label in one (`x.ome.zarr/labels/mito`), a Zarr array, a TIFF, .npy, or FILE.npz:NAME
     axes : letters of the file's axes in the file's order, such as "zyx" or "zcyx"
     voxel_um : spatial, (z, y, x) or (y, x)
+    doubts : warn of what is unlikely or missing; an array that a run made itself says nothing new
 
     Raises
     ------
@@ -279,7 +281,7 @@ def open_volume(
         source_axes=order,
         label=found.label,
     )
-    for note in (*notes, *_doubts(volume)):
+    for note in (*notes, *_doubts(volume)) if doubts else ():
         warnings.warn(note, VoxelSizeWarning, stacklevel=2)
     for caution in found.cautions:
         warnings.warn(caution, UserWarning, stacklevel=2)

@@ -1,0 +1,256 @@
+"""Whatever a person can do wrong is answered with one sentence and the right exit code, never with a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+CALL = "from cristae_cli.main import main; main()"
+PIPELINE = "steps:\n  - gaussian: {sigma_um: 0.1}\n  - threshold: {method: otsu}\n  - label\n  - measure: [shape]\n"
+SIZE = ("--axes", "zyx", "--voxel-um", "0.3,0.1,0.1")
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100", "NO_COLOR": "1"}
+
+
+def cristae(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, with `folder` as its working folder."""
+    return subprocess.run(
+        [sys.executable, "-c", CALL, *words],
+        cwd=folder, capture_output=True, text=True, env=environment(), timeout=120, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two good files, and everything that can be wrong with one."""
+    here = tmp_path_factory.mktemp("bench")
+    rng = np.random.default_rng(0)
+    cell = rng.integers(0, 900, (6, 20, 20)).astype(np.uint16)
+    tifffile.imwrite(here / "cell.tif", cell)
+    np.save(here / "mask.npy", cell > 500)
+    np.save(here / "float.npy", cell.astype(np.float32))
+    spoiled = cell.astype(np.float32)
+    spoiled[2, 3, 4] = np.nan
+    np.save(here / "nan.npy", spoiled)
+    np.save(here / "five.npy", np.zeros((2, 2, 3, 8, 8), np.uint8))
+    np.save(here / "complex.npy", np.zeros((3, 8, 8), np.complex64))
+    np.save(here / "empty.npy", np.zeros((0, 8, 8), np.uint8))
+    (here / "text.tif").write_text("Dear reader, I am no image.\n")
+    (here / "none.tif").touch()
+    (here / "torn.tif").write_bytes((here / "cell.tif").read_bytes()[:300])
+    (here / "torn.npy").write_bytes((here / "mask.npy").read_bytes()[:200])
+    (here / "a-file").write_text("not a folder")
+    (here / "notes.docx").write_text("?")
+    (here / "folder").mkdir()
+    (here / "good.yaml").write_text(PIPELINE)
+    (here / "unknown.yaml").write_text(PIPELINE.replace("gaussian", "gausian"))
+    (here / "misspelt.yaml").write_text(PIPELINE.replace("sigma_um", "sigma_mu"))
+    (here / "key.yaml").write_text("step:" + PIPELINE[6:])
+    (here / "broken.yaml").write_text("steps: [\n")
+    (here / "text.yaml").write_text("just words\n")
+    (here / "nothing.yaml").write_text("")
+    (here / "negative.yaml").write_text(PIPELINE.replace("0.1", "-0.1"))
+    return here
+
+
+RUN = ("run", "good.yaml")
+BAD: dict[str, tuple[int, tuple[str, ...], str]] = {
+    "a file that is not there": (3, ("info", "gone.tif"), "gone.tif"),
+    "a pipeline that is not there": (3, ("run", "gone.yaml", "cell.tif", "--out", "o", *SIZE), "gone.yaml"),
+    "text called an image": (3, ("info", "text.tif"), "text.tif"),
+    "an empty file": (3, ("info", "none.tif"), "none.tif"),
+    "half an image": (3, ("info", "torn.tif", *SIZE), "torn.tif"),
+    "half an array": (3, ("label", "torn.npy", "o1", *SIZE), "torn.npy"),
+    "a format nobody reads": (3, ("info", "notes.docx"), "notes.docx"),
+    "an empty folder": (3, ("info", "folder"), "folder"),
+    "five axes without a name": (3, ("info", "five.npy"), "--axes"),
+    "no voxel size": (3, ("info", "mask.npy", "--axes", "zyx"), "--voxel-um"),
+    "axes that do not fit": (3, ("info", "mask.npy", "--axes", "tzyx"), "--axes"),
+    "an axis twice": (3, ("info", "mask.npy", "--axes", "zzx"), "--axes"),
+    "complex numbers": (3, ("info", "complex.npy", *SIZE), "complex"),
+    "no voxel at all": (3, ("info", "empty.npy", *SIZE), "no voxels"),
+    "a negative voxel size": (3, ("info", "mask.npy", "--axes", "zyx", "--voxel-um", "0.3,-0.1,0.1"), "-0.1"),
+    "a voxel size of zero": (3, ("info", "mask.npy", "--axes", "zyx", "--voxel-um", "0.3,0,0.1"), "0"),
+    "a voxel size that is no number": (3, ("info", "mask.npy", "--axes", "zyx", "--voxel-um", "nan,0.1,0.1"), "nan"),
+    "a voxel size in words": (2, ("info", "mask.npy", "--voxel-um", "small"), "--voxel-um small"),
+    "too few voxel sizes": (3, ("info", "mask.npy", "--axes", "zyx", "--voxel-um", "0.1,0.1"), "--voxel-um"),
+    "a float image to label": (3, ("label", "float.npy", "o2", *SIZE), "threshold it first"),
+    "a voxel that is no number": (3, (*RUN, "nan.npy", "--out", "o3", *SIZE), "NaN"),
+    "a file in place of a folder": (3, (*RUN, "cell.tif", "--out", "a-file", *SIZE), "a-file"),
+    "a folder inside a file": (3, ("convert", "cell.tif", "a-file/deep.ome.zarr", *SIZE), "a-file"),
+    "an input that cannot hold results": (3, (*RUN, "cell.tif", *SIZE), "--out"),
+    "an unknown step": (3, ("run", "unknown.yaml", "cell.tif", "--out", "o4", *SIZE), "gaussian"),
+    "a misspelt parameter": (3, ("run", "misspelt.yaml", "cell.tif", "--out", "o4", *SIZE), "sigma_um"),
+    "a misspelt key": (3, ("run", "key.yaml", "cell.tif", "--out", "o4", *SIZE), "steps"),
+    "broken YAML": (3, ("run", "broken.yaml", "cell.tif", "--out", "o4", *SIZE), "broken.yaml"),
+    "a pipeline of words": (3, ("run", "text.yaml", "cell.tif", "--out", "o4", *SIZE), "text.yaml"),
+    "an empty pipeline": (3, ("run", "nothing.yaml", "cell.tif", "--out", "o4", *SIZE), "nothing.yaml"),
+    "a parameter out of range": (3, ("run", "negative.yaml", "cell.tif", "--out", "o4", *SIZE), "sigma_um"),
+    "no input": (3, (*RUN, "--out", "o4"), "input"),
+    "an unknown channel": (3, (*RUN, "cell.tif", "--out", "o4", "--channel", "TMRM", *SIZE), "TMRM"),
+    "time beyond the end": (3, (*RUN, "cell.tif", "--out", "o4", "--time", "3:9", *SIZE), "--time"),
+    "time in words": (2, (*RUN, "cell.tif", "--out", "o4", "--time", "all", *SIZE), "--time all"),
+    "a block of nothing": (2, (*RUN, "cell.tif", "--out", "o4", "--block", "0,4,4", *SIZE), "--block"),
+    "a block of words": (2, (*RUN, "cell.tif", "--out", "o4", "--block", "big", *SIZE), "--block big"),
+    "memory in words": (2, (*RUN, "cell.tif", "--out", "o4", "--memory", "lots", *SIZE), "--memory lots"),
+    "memory of two points": (2, (*RUN, "cell.tif", "--out", "o4", "--memory", "1.2.3GiB", *SIZE), "--memory"),
+    "too little memory": (3, (*RUN, "cell.tif", "--out", "o4", "--memory", "1MiB", *SIZE), "--memory"),
+    "an unknown cluster": (3, (*RUN, "cell.tif", "--out", "o4", "--cluster", "moon", *SIZE), "--cluster moon"),
+    "an unknown device": (3, (*RUN, "cell.tif", "--out", "o4", "--device", "tpu", *SIZE), "--device tpu"),
+    "a setting that leads nowhere": (2, (*RUN, "cell.tif", "--out", "o4", "--set", "blur.sigma=1", *SIZE), "--set"),
+    "an unknown column": (3, ("measure", "mask.npy", "--out", "t.csv", "--columns", "volum", *SIZE), "volume"),
+    "intensity without an image": (
+        3,
+        ("measure", "mask.npy", "--out", "t.csv", "--columns", "intensity", *SIZE),
+        "--image",
+    ),
+    "a table of no known kind": (3, ("measure", "mask.npy", "--out", "t.xls", *SIZE), ".parquet"),
+    "connectivity of four": (3, ("label", "mask.npy", "o5", "--connectivity", "4", *SIZE), "connectivity 4"),
+    "a size below nothing": (3, ("label", "mask.npy", "o5", "--min-voxels", "-1", *SIZE), "-1"),
+    "a status of nothing": (3, ("status", "folder"), "folder"),
+    "an audit of nothing": (3, ("audit", "gone"), "gone"),
+    "a step that is none": (3, ("stages", "gausian"), "gaussian"),
+    "a command that is none": (2, ("ruin",), "run"),
+    "an option that is none": (2, ("info", "cell.tif", "--jsn"), "--json"),
+    "a word too few": (2, ("convert", "cell.tif"), "DST"),
+    "a number in words": (2, ("label", "mask.npy", "o5", "--min-voxels", "few"), "few"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_a_mistake_is_one_sentence_and_an_exit_code(folder: Path, mistake: str) -> None:
+    code, words, said = BAD[mistake]
+    before = sorted(folder.iterdir())
+    done = cristae(folder, *words)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("cristae: ")
+    assert said in lines[0]
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert done.returncode == code, lines[0]
+    assert (folder / "a-file").read_text() == "not a folder"
+    left = [p.name for p in sorted(folder.iterdir()) if p not in before]
+    if mistake != "a voxel that is no number":
+        assert not left, f"a refused command left {left}"
+
+
+def test_what_is_right_goes_to_stdout_and_the_talk_to_stderr(folder: Path) -> None:
+    done = cristae(folder, *RUN, "cell.tif", "--out", "fine", *SIZE)
+    assert done.returncode == 0, done.stderr
+    printed = [Path(line) for line in done.stdout.splitlines()]
+    assert printed
+    assert all(p.exists() for p in printed)
+    assert not [line for line in done.stderr.splitlines() if line.startswith("cristae:")]
+    again = cristae(folder, *RUN, "cell.tif", "--out", "fine", *SIZE)
+    assert again.returncode == 0
+    assert again.stdout == done.stdout
+    assert "nothing to do" in again.stderr
+
+
+def test_a_folder_nobody_may_write_to_is_said(folder: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere; a file in place of the folder is tried instead")
+    (folder / "locked").mkdir(mode=0o500)
+    done = cristae(folder, *RUN, "cell.tif", "--out", "locked/deep", *SIZE)
+    assert done.returncode in (1, 3)
+    assert done.stderr.count("\n") == 1
+    assert "locked" in done.stderr
+
+
+FILLED = """
+import os
+from cristae.store import durable
+def full(handle):
+    raise OSError(28, "No space left on device")
+durable.os.fsync = full
+from cristae_cli.main import main
+main()
+"""
+
+
+def test_a_full_disk_is_said_and_can_be_resumed(folder: Path) -> None:
+    words = ("convert", "cell.tif", "full.ome.zarr", *SIZE, "--cluster", "none")
+    done = subprocess.run(
+        [sys.executable, "-c", FILLED, *words],
+        cwd=folder, capture_output=True, text=True, env=environment(), timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("cristae: ")]
+    assert len(sentences) == 1
+    assert "Traceback" not in done.stderr
+    assert "space" in sentences[0] or "full" in sentences[0]
+    assert cristae(folder, *words).returncode == 0
+
+
+SLEEPS = """
+import time
+import cristae_cli.main as module
+def asleep(**_):
+    print("ready", flush=True)
+    time.sleep(60)
+module.app = asleep
+module.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_a_stop_is_said_in_one_sentence(number: signal.Signals, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert said == "cristae: stopped; the same command goes on where this one left off\n"
+
+
+def test_a_reader_that_goes_away_is_no_traceback(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CALL, "stages"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    said = process.stderr.read()
+    process.wait(timeout=60)
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "check"),
+    [
+        (("info", "mask.npy", *SIZE, "--json"), lambda text: __import__("json").loads(text)["axes"] == "zyx"),
+        (("stages",), lambda text: "gaussian" in text),
+        (("stages", "ridge", "--schema"), lambda text: "radius_um" in str(__import__("json").loads(text))),
+        (
+            ("plan", "good.yaml", "cell.tif", "--out", "planned", *SIZE, "--json"),
+            lambda text: __import__("json").loads(text),
+        ),
+    ],
+    ids=lambda x: x[0] if isinstance(x, tuple) else "",
+)
+def test_data_is_data(folder: Path, words: tuple[str, ...], check: Callable[[str], bool]) -> None:
+    done = cristae(folder, *words)
+    assert done.returncode == 0, done.stderr
+    assert check(done.stdout)
+    assert not (folder / "planned").exists()
