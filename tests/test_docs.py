@@ -59,7 +59,14 @@ def test_the_reference_leaves_nothing_out(generate: ModuleType) -> None:
     headings += [f"### cristae {command.callback.__name__}" for command in app.registered_commands if command.callback]
     lines = set(text.splitlines())
     assert [h for h in headings if h not in lines] == []
-    words = [*COLUMNS, *PLANNED, *(p for name in stages() for p in parameters(name)), "--voxel-um", "--columns", "--fresh"]
+    words = [
+        *COLUMNS,
+        *PLANNED,
+        *(p for name in stages() for p in parameters(name)),
+        "--voxel-um",
+        "--columns",
+        "--fresh",
+    ]
     assert [w for w in words if w not in text] == []
 
 
