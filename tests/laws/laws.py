@@ -32,6 +32,7 @@ from laws.blockwise import (
     whole_stage,
 )
 from laws.cases import Arrays, Case
+from laws.comparing import as_bytes, equal, same, same_columns
 
 from cristae.blocks.measure import Answer, Measure, Partial, ask
 from cristae.blocks.stage import At, Stage
@@ -61,7 +62,7 @@ def grid(case: Case, rounds: int = 8) -> None:
         else:
             here, there = blockwise_answer(fact, arrays, blocks, rng), ask(fact, *arrays)
             tolerance = max(fact.tolerance, ACROSS_GRIDS if case.shown else 0.0)
-            _same_columns(case.columns(here, shape), case.columns(there, shape), tolerance, where)
+            same_columns(case.columns(here, shape), case.columns(there, shape), tolerance, where)
 
 
 def _stage_over(stage: Stage, arrays: Arrays, blocks: BlockGrid, rng: np.random.Generator, where: str) -> None:
@@ -74,7 +75,7 @@ def _stage_over(stage: Stage, arrays: Arrays, blocks: BlockGrid, rng: np.random.
         out = core.grow(rim).clip(blocks.shape)
         found = stage_box(stage, arrays, out, blocks, int(index), answers)
         assert found.shape == out.shape, f"{where}: block {index} has shape {found.shape}, not {out.shape}"
-        _same(found, expected[out.slices], stage.tolerance, f"{where}, block {index}")
+        same(found, expected[out.slices], stage.tolerance, f"{where}, block {index}")
 
 
 def _some_shape(case: Case, rng: np.random.Generator) -> Shape:
@@ -116,7 +117,7 @@ def reading(case: Case) -> None:
             other = _other_rim(arrays, case.arrays(shape, seed + 100), box, axis, side)
             for one, two in ((arrays, other), _only_the_rim(arrays, box, axis, side)):
                 found = [call([cut(a, b) for a, b in _boxed(shown, box, core)], box) for shown in (one, two)]
-                if not _equal(*found):
+                if not equal(*found):
                     needless.discard((axis, side))
         if not needless and seed >= 4:
             break
@@ -193,12 +194,12 @@ def _deaf_to_garbage(
         spoiled = [_spoiled(a, b, garbage) for a, b in _boxed(arrays, box, core)]
         # A view into the garbage: a kernel that steps out of its array meets it.
         found = call([a[b.slices] for a, b in _boxed(spoiled, box, core)], box)
-        assert _equal(found, expected), f"{case} reads outside its box where {garbage} lies"
+        assert equal(found, expected), f"{case} reads outside its box where {garbage} lies"
         if isinstance(fact, Stage) and (fact.blockwise or fact.reads is not None):
             continue
         # An array that reaches further, as in a pass that a measure with a wider halo shares.
         found = call([spoiled[0], *(a[core.slices] for a in spoiled[1:])], whole)
-        assert _equal(found, expected), f"{case} looks further than its halo of {fact.halo}: {garbage} shows"
+        assert equal(found, expected), f"{case} looks further than its halo of {fact.halo}: {garbage} shows"
 
 
 def _spoiled(array: np.ndarray, kept: Box, garbage: str) -> np.ndarray:
@@ -233,21 +234,19 @@ def merging(case: Case) -> None:
             arrays = case.arrays(shape, seed)
             answers = blockwise_answers(measure, arrays, blocks, rng)
             found = list(partials(measure, arrays, blocks, answers).values())
-            before = [_bytes(p) for p in found]
+            before = [as_bytes(p) for p in found]
             expected = measure.merge(found)
             for _ in range(4):
-                assert _equal(merged(measure, found, rng), expected), (
-                    f"{case}: the order of merging shows (seed {seed})"
-                )
-            assert [_bytes(p) for p in found] == before, f"{case}: merge changes the partials it is given"
+                assert equal(merged(measure, found, rng), expected), f"{case}: the order of merging shows (seed {seed})"
+            assert [as_bytes(p) for p in found] == before, f"{case}: merge changes the partials it is given"
             alone = measure.merge([found[0]])
             neutral = measure.merge([])
             for several in ([found[0], neutral], [neutral, found[0]], [neutral, alone, neutral]):
-                assert _equal(measure.merge(several), alone), f"{case}: merge([]) is not neutral"
+                assert equal(measure.merge(several), alone), f"{case}: merge([]) is not neutral"
             stored = [_stored(Path(folder) / f"{seed}-{n}.bundle", p) for n, p in enumerate(found)]
             for kept, read in zip(found, stored, strict=True):
-                assert _equal(read, kept), f"{case}: a partial does not survive its file"
-            assert _equal(measure.merge(stored), expected), f"{case}: partials from files merge to something else"
+                assert equal(read, kept), f"{case}: a partial does not survive its file"
+            assert equal(measure.merge(stored), expected), f"{case}: partials from files merge to something else"
 
 
 def _stored(path: Path, partial: Partial) -> Partial:
@@ -280,7 +279,7 @@ def boundary(case: Case) -> None:
         wider = np.pad(array, pad, mode=modes[stage.boundary])  # type: ignore[call-overload]
         padded = whole_stage(stage, [wider]) if stage.blockwise else whole_stage(stage, [wider], answers)
         inner = tuple(slice(a, a + n) for (a, _), n in zip(pad, shape, strict=True))
-        _same(
+        same(
             padded[inner],
             stage(array),
             stage.tolerance,
@@ -297,7 +296,7 @@ def _as_reference(case: Case, stage: Stage, array: np.ndarray) -> None:
             f"{case}: {found.dtype}, not {expected.dtype}"
         )
         expected = expected.astype(found.dtype)
-    _same(found, expected, case.reference_tolerance, f"{case}, {array.shape}: not the reference")
+    same(found, expected, case.reference_tolerance, f"{case}, {array.shape}: not the reference")
 
 
 # ------------------------------------------------------------------------------------------------- 5 the specs
@@ -333,19 +332,19 @@ def _stage_specs(case: Case, stage: Stage, travelled: Stage, arrays: Arrays, whe
     for spec in given:
         here, there = (np.array(s.shape) * s.voxel_um for s in (spec, declared))
         assert (np.abs(here - there) < declared.voxel_um).all(), f"{where}: the volume measures {there} um, not {here}"
-    assert not arrays or _equal(stage(*arrays), out), f"{where}: stage(array) is another result"
+    assert not arrays or equal(stage(*arrays), out), f"{where}: stage(array) is another result"
     if declared.values is not None:
         low, high = declared.values
         assert low <= out.min() and out.max() <= high, f"{where}: {out.min()} to {out.max()}, declared {low} to {high}"
     assert np.isfinite(out).all(), f"{where}: not finite"
-    assert _equal(whole_stage(travelled, arrays), out), f"{where}: another result after travelling"
+    assert equal(whole_stage(travelled, arrays), out), f"{where}: another result after travelling"
     for array, before in zip(arrays, kept, strict=True):
         assert array.tobytes() == before.tobytes(), f"{where}: the input was changed"
     foreign = [a.astype(a.dtype.newbyteorder("S")) for a in arrays]
     turned = [np.asfortranarray(a) for a in arrays]
     for other, what in ((foreign, "byte order"), (turned, "memory order")):
         found = whole_stage(stage, other)
-        assert _equal(found.astype(found.dtype.newbyteorder("=")), out), f"{where}: {what} shows"
+        assert equal(found.astype(found.dtype.newbyteorder("=")), out), f"{where}: {what} shows"
 
 
 def _one_that_is_no_number(case: Case, stage: Stage) -> None:
@@ -359,7 +358,7 @@ def _one_that_is_no_number(case: Case, stage: Stage) -> None:
     with np.errstate(all="ignore"):
         expected, found = whole_stage(stage, [clean], answers), whole_stage(stage, [spoiled], answers)
     found[reached] = expected[reached]
-    assert _equal(found, expected), f"{case}: one voxel that is NaN shows beyond the halo"
+    assert equal(found, expected), f"{case}: one voxel that is NaN shows beyond the halo"
     if stage.asks:
         with suppress(InvalidInput):
             stage(spoiled)
@@ -369,9 +368,7 @@ def _measure_specs(case: Case, measure: Measure, travelled: Measure, arrays: Arr
     for array in arrays:
         array.flags.writeable = False
     answer, again = ask(measure, *arrays), ask(travelled, *arrays)
-    assert answer.arrays and _equal(dict(answer.arrays), dict(again.arrays)), (
-        f"{where}: another answer after travelling"
-    )
+    assert answer.arrays and equal(dict(answer.arrays), dict(again.arrays)), f"{where}: another answer after travelling"
     for name, found in answer.arrays.items():
         assert isinstance(found, np.ndarray) and found.dtype.kind != "O", f"{where}: {name} is no plain array"
     columns = case.columns(answer, arrays[0].shape)
@@ -423,52 +420,11 @@ def library(case: Case, device: Callable[[np.ndarray], Any]) -> None:
         if isinstance(fact, Stage):
             here, found = fact(*arrays), fact(*there)
             assert type(found) is type(there[0]), f"{where}: the result left its library"
-            _same(found.get(), here, case.library_tolerance, where)
+            same(found.get(), here, case.library_tolerance, where)
         else:
-            _same_columns(
+            same_columns(
                 case.columns(ask(fact, *there), arrays[0].shape),
                 case.columns(ask(fact, *arrays), arrays[0].shape),
                 case.library_tolerance,
                 where,
             )
-
-
-# ------------------------------------------------------------------------------------------------- comparisons
-
-
-def _same(found: np.ndarray, expected: np.ndarray, tolerance: float, where: str) -> None:
-    assert found.dtype == expected.dtype, f"{where}: {found.dtype} is not {expected.dtype}"
-    assert found.shape == expected.shape, f"{where}: {found.shape} is not {expected.shape}"
-    if tolerance == 0:
-        if found.tobytes() == expected.tobytes():
-            return
-        differ = np.argwhere(found != expected)
-        assert len(differ) == 0, f"{where}: {len(differ)} voxels differ, the first at {tuple(differ[0])}"
-        raise AssertionError(f"{where}: equal numbers of different bytes")
-    gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-    assert np.nanmax(gap, initial=0.0) <= tolerance, f"{where}: differs by {np.nanmax(gap)}, more than {tolerance}"
-
-
-def _same_columns(
-    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float, where: str
-) -> None:
-    assert list(found) == list(expected), f"{where}: {list(found)} are not {list(expected)}"
-    for name, column in expected.items():
-        assert found[name].dtype == column.dtype and found[name].shape == column.shape, f"{where}: {name} is another"
-        if column.dtype.kind != "f" or tolerance == 0:
-            np.testing.assert_array_equal(found[name], column, err_msg=f"{where}: {name}")
-        else:
-            scale = max(1.0, float(np.nanmax(np.abs(column), initial=0.0)))
-            np.testing.assert_allclose(
-                found[name], column, rtol=tolerance, atol=tolerance * scale, err_msg=f"{where}: {name}"
-            )
-
-
-def _bytes(partial: Mapping[str, np.ndarray]) -> list[tuple[str, str, Shape, bytes]]:
-    return [(name, str(a.dtype), a.shape, a.tobytes()) for name, a in sorted(partial.items())]
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
-    return _bytes(one) == _bytes(other)
