@@ -266,8 +266,13 @@ def _execute(job: Any, settings: Any) -> None:
 
 def main() -> None:
     """Run the command and turn every error a user can cause into one sentence and an exit code."""
+    import logging
     import signal
     import warnings
+
+    logging.getLogger(
+        "tifffile"
+    ).disabled = True  # what it notices of a broken file, our own error says in one sentence
 
     def stop(number: int, _: object) -> None:
         raise Stopped("stopped; the same command goes on where this one left off", number)
@@ -288,7 +293,7 @@ def main() -> None:
         show = getattr(error, "format_message", None)  # what typer says of words it cannot understand
         if show is None:
             raise
-        _end(f"{show()}; see 'cristae --help'", 2)
+        _end(f"{show().rstrip('.')}; see 'cristae --help'", 2)
 
 
 def _end(text: str, code: int) -> None:

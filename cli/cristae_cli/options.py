@@ -101,7 +101,7 @@ def memory(text: str | None) -> int | None:
     """ "4GiB" to bytes."""
     if text is None:
         return None
-    found = re.fullmatch(r"([\d.]+)\s*([kmgt]i?)?b?", text.strip().lower())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", text.strip().lower())
     if not found:
         raise UsageError(f"--memory {text} is not a size; write it like 4GiB or 600MiB")
     return int(float(found[1]) * _UNITS[found[2] or ""])

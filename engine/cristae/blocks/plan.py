@@ -11,7 +11,7 @@ A worker holds at most, at any moment:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -22,7 +22,7 @@ from cristae.blocks.work import Pass, Work
 from cristae.errors import PlanRefused
 from cristae.grid import BlockGrid, Shape, inner_chunk
 
-BASELINE = 215 << 20
+BASELINE = 235 << 20
 """Bytes a worker process holds before its first block: Python and the imports of the engine."""
 
 DRIVER_BYTES = 100
@@ -90,7 +90,7 @@ def refuse(plan: Plan, limit: int, fitting: Shape | None) -> None:
     if plan.memory <= limit:
         return
     step = max(plan.passes, key=lambda p: p.memory)
-    way = f"use --block {_csv(fitting)}" if fitting else "no smaller block would fit"
+    way = f"use --block {_csv(fitting)}" if fitting else f"no block fits in less than {BASELINE / 2**20:.0f} MiB"
     raise PlanRefused(
         f"a worker needs {plan.memory / 2**20:.0f} MiB for blocks of {_csv(plan.block)} in the pass '{step.name}', but --memory "
         f"leaves it {limit / 2**20:.0f} MiB; {way}, or give it more --memory"
@@ -110,7 +110,9 @@ def _plan_pass(work: Work, step: Pass, threads: int) -> PassPlan:
         name: sum(getattr(p, name) * n for p, n in parts)
         for name in ("blocks", "voxels", "voxels_read", "chunks", "bytes_read", "bytes_written", "nanoseconds")
     }
-    calls = {s.name: totals["blocks"] for s in step.chain} | {a.measure.name: totals["blocks"] for a in step.measures}
+    done = (*step.before, step)
+    calls = {s.name: totals["blocks"] for p in done for s in p.chain}
+    calls |= {a.measure.name: totals["blocks"] for p in done for a in p.measures}
     return PassPlan(
         name=step.name,
         amplification=max((p.amplification for p, _ in parts), default=1.0),
@@ -131,6 +133,24 @@ def _alike(work: Work, step: Pass, counted: Mapping[int, int]) -> list[tuple[int
 
 
 def _plan_frame(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
+    """One pass over one frame. Passes done together read once, and hold what they hand on until the last is done."""
+    if not step.before:
+        return _plan_one(work, step, image, threads)
+    inner = [_plan_one(work, p, image, threads) for p in (*step.before, step)]
+    made = [work.specs(image, p)[-1] for p in step.before if p.sink]
+    handed = sum(s.nbytes for s in made)
+    return replace(
+        inner[-1],
+        voxels_read=inner[0].voxels_read,
+        chunks=inner[0].chunks,
+        amplification=inner[0].amplification,
+        bytes_read=inner[0].bytes_read,
+        memory=max(p.memory for p in inner) + threads * handed,
+        nanoseconds=sum(p.nanoseconds for p in inner),
+    )
+
+
+def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
     specs = work.specs(image, step)
     grid = BlockGrid(specs[-1].shape, work.block)
     blocks, voxels = len(grid), prod(grid.shape)

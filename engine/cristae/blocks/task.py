@@ -236,13 +236,13 @@ class _Job:
     def checked(self, read: _Read) -> list[list[int]]:
         """The checksum of the input voxels of the core, where a pass reads the user's own image."""
         frame, _, grid, index = self.place(read.block)
-        source = self.step.source
-        if source is None or read.source is None or source.array not in self.work.images[frame.image].volumes:
+        source = self.step.first_source
+        if source is None or source.array not in self.work.images[frame.image].volumes:
             return []
-        core = grid.core(index)
-        if not read.boxes[0].contains(core):
+        core, array = grid.core(index), read.beside[source] if self.step.before else read.source
+        if array is None or not read.boxes[0].contains(core):
             return []
-        return [[read.block, checksum(read.source[core.within(read.boxes[0])])]]
+        return [[read.block, checksum(array[core.within(read.boxes[0])])]]
 
     def compute(self, read: _Read) -> tuple[list[tuple[Asked, str, Partial]], np.ndarray | None, bool]:
         frame, number, grid, index = self.place(read.block)

@@ -61,6 +61,11 @@ class Pass:
     before: tuple[Pass, ...] = ()  # done first and in memory, where the image is one block
 
     @property
+    def first_source(self) -> Ref | None:
+        """What the first of the passes done together reads."""
+        return (*self.before, self)[0].source
+
+    @property
     def wants(self) -> set[str]:
         """Keys of the answers that must be there before this pass starts."""
         asked = [*self.asks, *(m.asks for m in self.measures)]

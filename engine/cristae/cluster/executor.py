@@ -219,7 +219,7 @@ def _local(workers: int, memory: int | None) -> Iterator[Any]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
             memory_limit=int(memory / 0.95) if memory else 0,
             silence_logs=50,
         ) as cluster,

@@ -92,7 +92,7 @@ def _inputs(work: Work, journal: Journal) -> list[Finding]:
         step = work.passes[number]
         frame, index = work.layout(step).locate(block)
         at = work.frames[frame]
-        ref = step.source
+        ref = step.first_source
         assert ref is not None
         volume = work.images[at.image].volumes[ref.array]
         core = work.grid(at.image, step).core(index)

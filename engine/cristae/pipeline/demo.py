@@ -91,7 +91,7 @@ def demo(out: Path, listen: Listener, say: Callable[[str], None], shape: Shape =
     return Shown(
         image,
         first.files[0].final,
-        first.files[1].final,
+        first.files[-1].final,
         size,
         differ,
         _objects(done, first.files[0].final),

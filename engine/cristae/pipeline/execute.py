@@ -63,6 +63,8 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
 def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     start = time.monotonic()
     cluster = parse_cluster(settings.cluster, voxel_bytes(job))
+    if gen.latest(job.state) is None:
+        fitting_block(job, settings, cluster)  # what cannot fit is refused before anything is written
     with Claim(job.state) as claim:
         reached("claimed")
         generation, new = _generation(job, settings, cluster)

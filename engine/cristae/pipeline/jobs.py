@@ -17,7 +17,7 @@ from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.operations import build, known, stages
 from cristae.pipeline.overview import Overview, overview_name
 from cristae.pipeline.projection import projections
-from cristae.pipeline.tables import Group, Table
+from cristae.pipeline.tables import Description, Group, Table
 from cristae.store.tables import check_suffix
 from cristae.store.volume import Volume, open_volume
 
@@ -142,7 +142,7 @@ def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, column
     refuse_float_mask("measure", spec)
     channels: list[int] = []
     if image is not None:
-        raw = open_volume(absolute(image), voxel_um=inputs.voxel_um)
+        raw = _open_beside(image, inputs)
         _same_grid(volume, raw)
         volumes["image"] = raw
         channels = [raw.channel_index(inputs.channel)] if inputs.channel is not None else list(range(raw.channel_count))
@@ -161,6 +161,14 @@ def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, column
         (FileOutput(path, table),),
         extra={"command": "measure", "columns": columns, **inputs.facts},
     )
+
+
+def _open_beside(image: str, inputs: Inputs) -> Volume:
+    """The image of labels; what the labels lack, such as axes, it may lack too."""
+    try:
+        return open_volume(absolute(image), voxel_um=inputs.voxel_um)
+    except InvalidInput:
+        return inputs.open(image)
 
 
 def _same_grid(labels: Volume, image: Volume) -> None:
@@ -244,7 +252,10 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         folder = root / "tables" / item.name
         if built.table is not None:
             columns[item.name] = built.table.groups[0].columns
-            files.append(FileOutput(folder / "table.parquet", built.table))
+            files += [
+                FileOutput(folder / "table.parquet", built.table),
+                FileOutput(folder / "table.json", Description(built.table)),
+            ]
         if built.overview is not None:
             where = folder if in_store or len(pipeline.objects) > 1 else root
             files += [

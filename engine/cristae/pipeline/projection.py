@@ -47,7 +47,7 @@ def projections(*, voxel_um: Sequence[float]) -> Measure:
         merge=merge_projections,
         finish=partial(finish_projections, voxel_um=voxel),
         halo=no_halo(len(voxel)),
-        cost=Cost(bytes_per_voxel=1.0, ns_per_voxel=9.0),
+        cost=Cost(bytes_per_voxel=1.0 if len(voxel_um) == 3 else 21.0, ns_per_voxel=9.0),
     )
 
 

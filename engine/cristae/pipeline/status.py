@@ -94,7 +94,9 @@ def status(state: Path) -> Status:
     """What is done, what failed, and who is at it."""
     generation, work, journal = opened(state)
     passes = tuple(
-        PassStatus(p.name, len(s.state), s.count(COMMITTED), s.count(ASIDE))
+        PassStatus(
+            p.name, len(s.state), len(s.state) if p.sink in journal.dropped else s.count(COMMITTED), s.count(ASIDE)
+        )
         for p, s in zip(work.passes, journal.passes, strict=True)
     )
     failed = tuple(

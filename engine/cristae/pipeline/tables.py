@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 
 from cristae.blocks import answers as stored
 from cristae.blocks.work import Frame, Work, group_of
-from cristae.morphology.columns import finish_rows
-from cristae.store.bundle import Bundle
+from cristae.morphology.columns import COLUMNS, finish_rows
+from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.tables import TableWriter
 
 ROWS_AT_ONCE = 200_000
@@ -37,7 +38,7 @@ class Table:
     groups: tuple[Group, ...]
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
-        """Write the table at `path` (.parquet or .csv by the final name) and `table.json` beside a Parquet in a folder."""
+        """Write the table at `path`, .parquet or .csv by its name."""
         objects = 0
         with TableWriter(path) as out:
             for columns in self.blocks(work):
@@ -72,6 +73,30 @@ class Table:
         n = len(found["label"])
         head = {"image": np.full(n, image.name, dtype=object), "t": np.full(n, frame.t, np.int32)}
         return head | {c: found[c] for c in ("label", *self.groups[0].columns)}
+
+
+@dataclass(frozen=True)
+class Description:
+    """Unit and definition of every column of a table; called with a path, it writes itself there as JSON."""
+
+    table: Table
+
+    def __call__(self, work: Work, path: Path) -> dict[str, Any]:
+        columns = {
+            name: {"unit": COLUMNS[plain].unit, "definition": COLUMNS[plain].definition}
+            for name in self.table.groups[0].columns
+            if (plain := _plain(name)) in COLUMNS
+        }
+        facts = {"object": self.table.object, "key": ["image", "t", "label"], "columns": columns}
+        write_bytes(path, json.dumps(facts, indent=1).encode())
+        return {}
+
+
+def _plain(column: str) -> str:
+    """A column without its channel's name."""
+    return next(
+        (c for c in sorted(COLUMNS, key=len, reverse=True) if column == c or column.startswith(f"{c}_")), column
+    )
 
 
 def ranges(labels: np.ndarray) -> Iterator[tuple[int, int]]:

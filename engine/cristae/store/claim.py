@@ -6,6 +6,7 @@ before each put (`Claim.still_holds`), so a straggler of an older run writes not
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cristae.errors import Claimed
+from cristae.errors import Claimed, PlanRefused
 from cristae.store.bundle import write_bytes
 
 
@@ -29,7 +30,14 @@ class Claim:
         self._lock = FileLock(folder / "lock", timeout=0)
 
     def __enter__(self) -> Claim:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise PlanRefused(
+                f"{self.folder.parent.parent} cannot be written to ({error.strerror}); give another output"
+            ) from None
         try:
             self._lock.acquire()
         except Timeout:

@@ -36,15 +36,20 @@ class _Indexed:
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.volume.dtype)
 
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        spans = [range(n)[s] for n, s in zip(self.shape, index, strict=True)]
+    def __getitem__(self, index: tuple[slice | int, ...]) -> np.ndarray:
+        """What basic indexing of an array gives; a stepped slice reads what lies between, too."""
+        spans = [
+            range(n)[s if isinstance(s, slice) else slice(s, s + 1)] for n, s in zip(self.shape, index, strict=True)
+        ]
         outer = len(spans) - len(self.volume.spatial_axes)
-        box = Box(tuple(s.start for s in spans[outer:]), tuple(s.stop for s in spans[outer:]))
+        ends = [(min(s), max(s) + 1) if len(s) else (0, 0) for s in spans]
+        box = Box(tuple(a for a, _ in ends[outer:]), tuple(b for _, b in ends[outer:]))
         out = np.empty(tuple(map(len, spans)), self.dtype)
-        for at in np.ndindex(out.shape[:outer]):
+        steps = tuple(slice(None, None, s.step) for s in spans[outer:])
+        for at in np.ndindex(out.shape[:outer]) if out.size else ():
             numbers = {a: spans[n][at[n]] for n, a in enumerate(self.volume.axes[:outer])}
-            out[at] = self.volume.read(box, level=self.level, **numbers)
-        return out
+            out[at] = self.volume.read(box, level=self.level, **numbers)[steps]
+        return out[tuple(slice(None) if isinstance(s, slice) else 0 for s in index)]
 
 
 def labelled(volume: Volume, level: int, chunk_bytes: int) -> xarray.DataArray:
