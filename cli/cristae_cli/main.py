@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -283,10 +284,15 @@ def main() -> None:
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         app(standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that went away can still be met
     except CristaeError as error:
         _end(str(error), error.exit_code)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does; Python must not try to flush the rest when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         _end(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except Exception as error:
