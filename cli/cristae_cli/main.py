@@ -285,7 +285,7 @@ def main() -> None:
     try:
         app(standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that went away can still be met
-    except CristaeError as error:
+    except (CristaeError, Stopped) as error:
         _end(str(error), error.exit_code)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)

@@ -8,8 +8,11 @@
     ├── PlanRefused             3   the plan says no before the first byte moves
     ├── SetAside                4   finished, but some blocks failed and were set aside
     ├── Claimed                 5   another run holds this output
-    ├── Damaged                 6   what is stored is not what was written
-    └── Stopped               130   the user, the system or the scheduler asked the run to stop
+    └── Damaged                 6   what is stored is not what was written
+
+    Stopped               130, 143   the user, the system or the scheduler asked the run to stop
+
+`Stopped` is no Exception: code that looks after failing blocks lets it pass.
 
 A message is one sentence: what, where, the value, and the way out. An error that is not of this tree
 is a defect of cristae, and travels up untouched.
@@ -68,7 +71,7 @@ class Damaged(CristaeError):
     exit_code = 6
 
 
-class Stopped(CristaeError):
+class Stopped(BaseException):
     """The run was asked to stop; `exit_code` is 128 + the signal's number."""
 
     exit_code = 130

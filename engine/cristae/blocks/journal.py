@@ -61,7 +61,9 @@ class Journal:
         self.answered: dict[str, int] = {}  # answer key -> how often it was written
         self.dropped: set[str] = set()  # scratch arrays that were deleted after success
         self.complete = False
-        self.files: dict[str, str] = {}  # finished tables and pictures -> digest
+        self.files: dict[
+            str, str
+        ] = {}  # finished tables, pictures and metadata, by path under the run's root -> digest
         self.damaged_files: set[str] = set()  # those that an audit found wanting
         self.recovered = 0
 

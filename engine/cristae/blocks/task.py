@@ -329,10 +329,10 @@ def combine(order: tuple[str, str, int, Sequence[str], str]) -> str:
 
 def classify(block: int, error: BaseException) -> Failure:
     """The class of a failure; it decides whether and how the block is tried again."""
-    trace = "".join(traceback.format_exception(error))
-    return Failure(
-        block, _kind(error), f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, trace
-    )
+    kind, name, said = _kind(error), type(error).__name__, str(error)
+    if kind == "full" and isinstance(error, OSError):
+        said = f"the disk is full ({error.strerror}); make room, and the same command goes on from here"
+    return Failure(block, kind, f"{name}: {said}" if said else name, "".join(traceback.format_exception(error)))
 
 
 def _kind(error: BaseException) -> str:

@@ -4,8 +4,7 @@ makes it again. Inputs are never touched.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,26 +52,34 @@ def audit(state: Path, *, inputs: bool = False, tell: Callable[[int], None] = la
     """
     with Claim(state):
         generation, work, journal = opened(state)
-        roots = {(f["array"], f["image"]): p for f, p in places(generation) if f["array"] is not None}
-        redo: dict[int, set[int]] = {}
-        findings: list[Finding] = []
-        objects = 0
-        for number, block, array, key, size, wanted in journal.puts():
-            objects += 1
-            tell(objects)
-            frame, _ = work.layout(work.passes[number]).locate(block)
-            root = roots.get((array, work.frames[frame].image))
-            why = None if root is None else _fault(root / key, size, wanted)
-            if root is not None and why is not None:
-                findings.append(Finding(str(root / key), why, block))
-                redo.setdefault(number, set()).add(block)
-        files = _files(generation, journal)
-        findings += files
-        _answers(work, journal, findings, redo)
-        _journal(generation, work, journal, redo, [f.what for f in files])
+        objects, findings = compare(generation, work, journal, tell)
         if inputs:
             findings += _inputs(work, journal)
     return Audit(state.name, objects, tuple(findings))
+
+
+def compare(
+    generation: Generation, work: Work, journal: Journal, tell: Callable[[int], None] = lambda n: None
+) -> tuple[int, list[Finding]]:
+    """Compare every object with its receipt, and journal what has to be made again. Returns how many, and what is wanting."""
+    roots = {(f["array"], f["image"]): p for f, p in places(generation) if f["array"] is not None}
+    redo: dict[int, set[int]] = {}
+    findings: list[Finding] = []
+    objects = 0
+    for number, block, array, key, size, wanted in journal.puts():
+        objects += 1
+        tell(objects)
+        frame, _ = work.layout(work.passes[number]).locate(block)
+        root = roots.get((array, work.frames[frame].image))
+        why = None if root is None else _fault(root / key, size, wanted)
+        if root is not None and why is not None:
+            findings.append(Finding(str(root / key), why, block))
+            redo.setdefault(number, set()).add(block)
+    files = _files(generation, journal)
+    findings += files.values()
+    _answers(work, journal, findings, redo)
+    _journal(generation, work, journal, redo, files)
+    return objects + len(journal.files), findings
 
 
 def _fault(path: Path, size: int, wanted: str) -> str | None:
@@ -101,16 +108,15 @@ def _inputs(work: Work, journal: Journal) -> list[Finding]:
     return found
 
 
-def _files(generation: Generation, journal: Journal) -> list[Finding]:
-    """Tables and pictures that are not what was finished; edited ones count too."""
-    found = []
-    here = {Path(f["final"]).name: p for f, p in places(generation) if f["array"] is None}
-    for final, wanted in journal.files.items():
-        path = here.get(Path(final).name, Path(final))
+def _files(generation: Generation, journal: Journal) -> dict[str, Finding]:
+    """Tables, pictures and metadata that are not what was finished, by the name the journal has for them; edited ones count too."""
+    found = {}
+    for name, wanted in journal.files.items():
+        path = generation.folder.parents[2] / name
         if not path.exists():
-            found.append(Finding(str(path), "missing"))
-        elif hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() != wanted:
-            found.append(Finding(str(path), "not the bytes that were written"))
+            found[name] = Finding(str(path), "missing")
+        elif digest(path.read_bytes()) != wanted:
+            found[name] = Finding(str(path), "not the bytes that were written")
     return found
 
 
@@ -131,11 +137,13 @@ def _check(path: Path, findings: list[Finding], redo: dict[int, set[int]], numbe
     try:
         Bundle(path).check()
     except Damaged as error:
-        findings.append(Finding(str(path), str(error)))
+        findings.append(Finding(str(path), str(error).removeprefix(f"{path} ")))
         redo.setdefault(number, set()).update(blocks)
 
 
-def _journal(generation: Generation, work: Work, journal: Journal, redo: dict[int, set[int]], files: list[str]) -> None:
+def _journal(
+    generation: Generation, work: Work, journal: Journal, redo: dict[int, set[int]], files: Collection[str]
+) -> None:
     records: list[dict[str, Any]] = []
     for number, found in redo.items():
         # Partials are merged by batch, so the blocks of a batch are made again together; and their pass is answered again.
@@ -145,7 +153,7 @@ def _journal(generation: Generation, work: Work, journal: Journal, redo: dict[in
         keys = [a.key for a in work.passes[number].measures]
         records.append({"kind": "redo", "pass": number, "blocks": consecutive(sorted(blocks)), "keys": keys})
     if files:
-        records.append({"kind": "redo files", "files": files})
+        records.append({"kind": "redo files", "files": list(files)})
     if records:
         (generation.folder / "complete.json").unlink(missing_ok=True)
         journal.add(records)

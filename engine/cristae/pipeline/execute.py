@@ -22,18 +22,22 @@ from cristae.cluster.model import Cluster, parse_cluster, usable_memory
 from cristae.errors import CristaeError, PlanRefused
 from cristae.grid import Shape
 from cristae.pipeline import generation as gen
+from cristae.pipeline.audit import compare
 from cristae.pipeline.collapse import arranged
 from cristae.pipeline.job import Job, Outcome, Settings, block_of, voxel_bytes
 from cristae.pipeline.placing import (
+    digests,
     drop_scratch,
     finish_outputs,
     is_published,
+    make_metadata_again,
     make_sink,
     occupied,
     placed,
     record_places,
     sweep,
 )
+from cristae.pipeline.status import places
 from cristae.store.bundle import write_bytes
 from cristae.store.claim import Claim
 
@@ -80,6 +84,9 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         with _recorded(generation.folder / "events.jsonl", listen) as events:
             facts = {"name": job.name, "cluster": str(cluster), "committed": journal.recovered, "retried": retried}
             events({"event": "start", **facts})
+            if is_published(generation) and not all(path.exists() for _, path in places(generation)):
+                compare(generation, work, journal)  # somebody deleted a result: what is gone is made again
+            make_metadata_again(work, job, settings, generation, journal.damaged_files)
             with open_cluster(cluster, settings.memory) as executor:
                 crew = Crew(executor, journal, str(path), digest, claim.epoch, events)
                 totals = run_passes(work, crew, lambda step: make_sink(work, job, step, settings, generation))
@@ -192,8 +199,7 @@ def _forget_scratch(work: Work, journal: Journal, generation: gen.Generation) ->
 def _complete(job: Job, work: Work, journal: Journal, generation: gen.Generation, found: dict[str, Any]) -> None:
     """Provenance, then the mark that the run is done."""
     assert is_published(generation)
-    files = {str(f.final): hashlib.blake2b(f.final.read_bytes(), digest_size=16).hexdigest() for f in job.files}
-    journal.add([{"kind": "complete", "files": files}])
+    journal.add([{"kind": "complete", "files": digests(job)}])
     facts = {
         **found,
         "versions": gen.versions(),

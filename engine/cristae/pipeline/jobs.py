@@ -106,7 +106,7 @@ def label_job(mask: str, dst: str, inputs: Inputs, params: Mapping[str, Any]) ->
         tuple(inputs.frames(0, volume)),
         tuple(passes.passes),
         tuple(passes.targets),
-        (ArrayOutput(name, 0, "label", final, store, "../../" if store else str(mask)),),
+        (ArrayOutput(name, 0, "label", final, store, "../../" if store else os.path.relpath(mask, final)),),
         extra={"command": "label", **inputs.facts},
     )
 
@@ -289,7 +289,8 @@ def _array_output(
     if in_store:
         raise InvalidConfiguration(f"{target.name} ends in an image, not in labels; give --out DIR to hold it")
     name = f"{image}.ome.zarr" if objects == 1 else f"{image}-{target.name}.ome.zarr"
-    return ArrayOutput(target.name, number, target.kind, root / f"{target.kind}s" / name, None, source)
+    final = root / f"{target.kind}s" / name
+    return ArrayOutput(target.name, number, target.kind, final, None, os.path.relpath(source, final))
 
 
 def _names(volumes: Sequence[Volume]) -> list[str]:

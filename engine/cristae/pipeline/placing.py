@@ -21,6 +21,7 @@ from cristae.pipeline.generation import Generation
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job, Settings
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.create import create_volume, publish, register_label
+from cristae.store.durable import digest
 
 Output = ArrayOutput | FileOutput
 
@@ -88,7 +89,8 @@ def make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation: 
     chunk = settings.chunk or (tuple(generation.frozen["chunk"]) if generation.frozen.get("chunk") else None)
     for n, image in enumerate(work.images):
         place = Path(image.places[name])
-        if (place / "zarr.json").exists():
+        groups = ["", *map(str, range(1 + len(work.levels(n, name))))]
+        if all((place / group / "zarr.json").exists() for group in groups):
             continue
         spec = work.specs(n, step)[-1]
         like = next(iter(image.volumes.values()), None)
@@ -135,11 +137,11 @@ def _stored_dtype(work: Work, step: Pass, dtype: str, kind: str) -> str:
 def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str]) -> dict[str, Any]:
     """Make tables and pictures, then move every output into place, the old ones aside. Safe to do again after a crash.
 
-    redo : final paths of files that were found damaged, and are made again.
+    redo : files that were found damaged, relative to the run's root, and are made again.
     """
     facts: dict[str, Any] = {}
     for n, made in enumerate(job.files, len(job.arrays)):
-        if not is_published(generation) or str(made.final) in redo or not made.final.exists():
+        if not is_published(generation) or _relative(made.final, job.root) in redo or not made.final.exists():
             facts |= made.writer(work, staged_place(generation, n, made))
             reached("files-written")
     if not is_published(generation):
@@ -154,6 +156,24 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str])
             register_label(str(array.store), array.final.name)
             reached("listed")
     return facts
+
+
+def digests(job: Job) -> dict[str, str]:
+    """Digest of every finished file and of the metadata of every finished array, by path relative to the run's root."""
+    paths = [f.final for f in job.files]
+    for output in job.arrays:
+        paths += [output.final / "zarr.json", *sorted(output.final.glob("[0-9]*/zarr.json"))]
+    return {_relative(path, job.root): digest(path.read_bytes()) for path in paths}
+
+
+def make_metadata_again(work: Work, job: Job, settings: Settings, generation: Generation, redo: set[str]) -> None:
+    """Metadata of arrays that an audit found wanting; the objects beside it stay as they are."""
+    wanting = [job.root / name for name in redo if Path(name).name == "zarr.json"]
+    for path in wanting:
+        path.unlink(missing_ok=True)
+    for step in work.passes if wanting else ():
+        if step.sink is not None and any(o.target == step.sink for o in job.arrays):
+            make_sink(work, job, step, settings, generation)
 
 
 def _move_aside(job: Job, generation: Generation) -> None:

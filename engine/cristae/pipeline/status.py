@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from cristae.blocks.work import Work, load_work
 from cristae.errors import InvalidInput
 from cristae.pipeline.generation import Generation, latest
 from cristae.store.claim import holder
+from cristae.store.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,23 @@ def opened(state: Path) -> tuple[Generation, Work, Journal]:
     if not path.exists():
         raise InvalidInput(f"{state} was stopped before it began; give its command again")
     work = load_work(str(path), str(path.stat().st_mtime_ns))
+    work = _here(work, generation)
     journal = Journal(generation.folder, [len(work.layout(p)) for p in work.passes])
     for record in journal.ledger.read():
         journal.apply(record)
     return generation, work, journal
+
+
+def _here(work: Work, generation: Generation) -> Work:
+    """The facts of a run that may have been moved since: its own folder, and inputs that lay beside it and moved along."""
+    before, now = Path(work.folder).parents[2], generation.folder.parents[2]
+
+    def moved(volume: Volume) -> Volume:
+        path = Path(volume.path)
+        return replace(volume, path=str(now / path.relative_to(before))) if path.is_relative_to(before) else volume
+
+    images = tuple(replace(i, volumes={n: moved(v) for n, v in i.volumes.items()}) for i in work.images)
+    return replace(work, folder=str(generation.folder), images=images)
 
 
 def status(state: Path) -> Status:
