@@ -86,6 +86,6 @@ def test_an_error_of_the_system_is_no_damage(tmp_path: Path, monkeypatch: pytest
     def gone(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("zarr.storage._local._get", gone)
+    monkeypatch.setattr("cristae.store.shards._bytes", gone)
     with pytest.raises(OSError, match="Input/output error"):
         volume.read(WHOLE)

@@ -7,22 +7,15 @@ and digest, so that a receipt can say exactly what lies in the store.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import uuid
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-from zarr.storage import LocalStore
+from typing import NamedTuple
 
 from cristae.errors import CristaeError
 from cristae.store.bundle import sync_folder
-
-if TYPE_CHECKING:
-    from zarr.abc.store import ByteRequest
-    from zarr.core.buffer import Buffer, BufferPrototype
 
 
 class Put(NamedTuple):
@@ -69,36 +62,3 @@ def _make_folder(path: Path) -> None:
     _make_folder(path.parent)
     path.mkdir(exist_ok=True)
     sync_folder(path.parent)
-
-
-class DurableStore(LocalStore):
-    """A local store for writing whole objects. `puts` lists what this instance stored, by key.
-
-    It never reads: a whole object replaces what lay under its name, damaged or not. (zarr would decode the old shard
-    first, and so could not repair a damaged one.) Reads go through the stock store.
-    """
-
-    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
-        super().__init__(root, read_only=read_only)
-        self.puts: dict[str, Put] = {}
-
-    async def get(
-        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        return None
-
-    def get_sync(
-        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        return None
-
-    async def set(self, key: str, value: Buffer) -> None:
-        await asyncio.to_thread(self.set_sync, key, value)
-
-    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        if not (self.root / key).exists():
-            await self.set(key, value)
-
-    def set_sync(self, key: str, value: Buffer) -> None:
-        self._check_writable()
-        self.puts[key] = put_file(self.root / key, memoryview(value.as_buffer_like()))

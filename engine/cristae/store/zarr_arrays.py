@@ -6,7 +6,6 @@ shard is written, background or not, so a missing or empty object is damage and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -15,13 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.core.array import AsyncArray
-from zarr.core.array_spec import ArrayConfig
-from zarr.core.metadata.v3 import ArrayV3Metadata
-from zarr.storage import LocalStore, StorePath
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import LocalStore, MemoryStore
 
-from cristae.errors import CristaeError, Damaged, InvalidInput, PlanRefused
-from cristae.store.durable import DurableStore, Put
+from cristae.errors import Damaged, InvalidInput, PlanRefused
+from cristae.store.durable import Put, put_file
+from cristae.store.shards import Part, decode, encode, recipe_of
 
 Codec = Literal["image", "label", "scratch"]
 Index = tuple[int | slice, ...]
@@ -55,12 +53,9 @@ def create_array(
         raise PlanRefused(
             f"a shard of {tuple(shard)} is not a whole number of chunks of {tuple(chunk)}; change --shard"
         )
-    store = DurableStore(path)
-    before = path / "zarr.json"
-    old = json.loads(before.read_bytes()) if before.exists() else None
-    if old is None:
-        zarr.create_array(
-            store,
+    if not (path / "zarr.json").exists():
+        made = zarr.create_array(
+            MemoryStore(),
             shape=tuple(shape),
             dtype=dtype,
             chunks=tuple(chunk),
@@ -70,6 +65,8 @@ def create_array(
             dimension_names=list(axes),
             attributes=COMPLETE,
         )
+        document = made.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"]
+        put_file(path / "zarr.json", document.to_bytes())
     array = open_array(path)
     asked = (tuple(shape), np.dtype(dtype), tuple(chunk), tuple(shard))
     if asked != (array.shape, array.dtype, array.chunks, array.shards):
@@ -100,19 +97,26 @@ def write_units(array: zarr.Array[Any]) -> tuple[int, ...]:
     return array.shards or array.chunks
 
 
-def objects(array: zarr.Array[Any], index: Index) -> Iterator[tuple[str, Index]]:
-    """Key of each stored object that `index` touches, and the part of `index` that lies in it."""
-    spans = (_cut(i, unit) for i, unit in zip(index, write_units(array), strict=True))
+def objects(array: zarr.Array[Any], box: Part) -> Iterator[tuple[str, Part]]:
+    """Key of each stored object that `box` touches, and the part of `box` that lies in it."""
+    spans = (_cut(s, unit) for s, unit in zip(box, write_units(array), strict=True))
     for parts in product(*spans):
         yield array.metadata.encode_chunk_key(tuple(k for k, _ in parts)), tuple(s for _, s in parts)
 
 
-def _cut(index: int | slice, unit: int) -> list[tuple[int, int | slice]]:
-    """Numbers of the units that one axis of an index touches, each with its part of the index."""
-    if not isinstance(index, slice):
-        return [(index // unit, index)]
-    numbers = range(index.start // unit, -(-index.stop // unit))
-    return [(k, slice(max(index.start, k * unit), min(index.stop, (k + 1) * unit))) for k in numbers]
+def _cut(span: slice, unit: int) -> list[tuple[int, slice]]:
+    """Numbers of the units that one axis of a box touches, each with its part of the box."""
+    numbers = range(span.start // unit, -(-span.stop // unit))
+    return [(k, slice(max(span.start, k * unit), min(span.stop, (k + 1) * unit))) for k in numbers]
+
+
+def _spans(index: Index) -> Part:
+    return tuple(i if isinstance(i, slice) else slice(i, i + 1) for i in index)
+
+
+def _inside(part: Part, box: Part) -> Part:
+    """Where a part of a box lies inside an array that holds the box."""
+    return tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
 
 
 def read(array: zarr.Array[Any], root: Path, index: Index) -> np.ndarray:
@@ -122,21 +126,42 @@ def read(array: zarr.Array[Any], root: Path, index: Index) -> np.ndarray:
     ------
     Damaged : naming the stored object that is missing, empty, torn or does not match its checksum.
     """
-    if is_complete(array):
-        for key, _ in objects(array, index):
-            path = root / key
-            try:
-                size = path.stat().st_size
-            except FileNotFoundError:
-                raise Damaged(f"{path} is missing: a block that was written is gone; {_WAY_OUT}") from None
-            if size == 0:
-                raise Damaged(f"{path} is empty: a block that was written is lost; {_WAY_OUT}")
+    recipe, complete, box = recipe_of(array), is_complete(array), _spans(index)
+    if recipe is None:
+        return _read_by_zarr(array, root, index, complete)
+    out = np.empty([s.stop - s.start for s in box], array.dtype)
+    for key, part in objects(array, box):
+        if complete:
+            _check_there(root / key)
+        unit = tuple(slice(p.start // n * n, None) for p, n in zip(part, recipe.shard, strict=True))
+        try:
+            decode(recipe, root / key, _inside(part, unit), out[_inside(part, box)], complete)
+        except FileNotFoundError:
+            out[_inside(part, box)] = recipe.fill
+        except (ValueError, RuntimeError) as error:
+            raise Damaged(f"{root / key} cannot be decoded in box {_box(part)}: {_short(error)}; {_WAY_OUT}") from error
+    return out.reshape([n for n, i in zip(out.shape, index, strict=True) if isinstance(i, slice)])
+
+
+def _read_by_zarr(array: zarr.Array[Any], root: Path, index: Index, complete: bool) -> np.ndarray:
+    if complete:
+        for key, _ in objects(array, _spans(index)):
+            _check_there(root / key)
     try:
         return np.asarray(array[index])
     except Exception as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise Damaged(_find_damage(array, root, index, error)) from error
+
+
+def _check_there(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing: a block that was written is gone; {_WAY_OUT}") from None
+    if size == 0:
+        raise Damaged(f"{path} is empty: a block that was written is lost; {_WAY_OUT}")
 
 
 _WAY_OUT = "run `cristae audit` on it, then the command that wrote it"
@@ -149,16 +174,16 @@ def is_complete(array: zarr.Array[Any]) -> bool:
 
 
 def _find_damage(array: zarr.Array[Any], root: Path, index: Index, error: Exception) -> str:
-    for key, part in objects(array, index):
+    for key, part in objects(array, _spans(index)):
         try:
             array[part]
         except Exception as first:
             return f"{root / key} cannot be decoded in box {_box(part)}: {_short(first)}; {_WAY_OUT}"
-    return f"{root} could not be decoded once in box {_box(index)}, and could when tried again: {_short(error)}"
+    return f"{root} could not be decoded once in box {_box(_spans(index))}, and could when tried again: {_short(error)}"
 
 
-def _box(index: Index) -> str:
-    return "[" + ", ".join(f"{i.start}:{i.stop}" if isinstance(i, slice) else str(i) for i in index) + "]"
+def _box(box: Part) -> str:
+    return "[" + ", ".join(f"{s.start}:{s.stop}" for s in box) + "]"
 
 
 def _short(error: Exception) -> str:
@@ -172,15 +197,11 @@ def write(array: zarr.Array[Any], root: Path, index: Index, data: np.ndarray) ->
     ------
     CristaeError : if the disk is full.
     """
-    metadata = array.metadata
-    if not isinstance(metadata, ArrayV3Metadata):
-        raise PlanRefused(f"{root} is a Zarr 2 array, which cristae only reads; write to a new output")
-    store = DurableStore(root)
-    # Built from metadata already read: the durable store never reads, and one a call keeps the puts of this call apart.
-    config = ArrayConfig(order="C", write_empty_chunks=True)
-    writer = zarr.Array(AsyncArray(metadata=metadata, store_path=StorePath(store), config=config))
-    writer[index] = data
-    expected = {key for key, _ in objects(array, index)}
-    if set(store.puts) != expected:
-        raise CristaeError(f"{root} took {len(store.puts)} objects, not the {len(expected)} of the box; run it again")
-    return store.puts
+    recipe = recipe_of(array)
+    if recipe is None or not recipe.sharded:
+        raise PlanRefused(f"{root} is no array that cristae has made, and those it only reads; write to a new output")
+    box, puts = _spans(index), {}
+    voxels = data.reshape([s.stop - s.start for s in box])
+    for key, part in objects(array, box):
+        puts[key] = put_file(root / key, encode(recipe, voxels[_inside(part, box)]))
+    return puts
