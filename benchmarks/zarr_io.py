@@ -73,7 +73,7 @@ def cristae(turn: Turn, durable: bool) -> Mapping[str, Any]:
         out = np.empty(shape, np.uint16)
 
         def one(box: Box) -> None:
-            out[box.slices] = volume.read(box)
+            volume.read(box, out=out[box.slices])
 
         each(one, boxes)
         return out

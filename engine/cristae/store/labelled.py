@@ -48,7 +48,7 @@ class _Indexed:
         steps = tuple(slice(None, None, s.step) for s in spans[outer:])
         for at in np.ndindex(out.shape[:outer]) if out.size else ():
             numbers = {a: spans[n][at[n]] for n, a in enumerate(self.volume.axes[:outer])}
-            out[at] = self.volume.read(box, level=self.level, **numbers)[steps]
+            out[at] = self.volume.read(box, numbers.get("t", 0), numbers.get("c", 0), self.level)[steps]
         return out[tuple(slice(None) if isinstance(s, slice) else 0 for s in index)]
 
 

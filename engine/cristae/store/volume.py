@@ -112,8 +112,10 @@ class Volume:
         known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
         raise InvalidInput(f"{self.path} has no channel {channel!r}; it has {known}")
 
-    def read(self, box: Box, t: int = 0, c: int = 0, level: int = 0) -> np.ndarray:
-        """The voxels of `box` at one time and channel, C-contiguous, (z, y, x) or (y, x), in native byte order.
+    def read(self, box: Box, t: int = 0, c: int = 0, level: int = 0, out: np.ndarray | None = None) -> np.ndarray:
+        """The voxels of `box` at one time and channel, (z, y, x) or (y, x), in native byte order.
+
+        out : where to put them, of the box's shape; by default a new C-contiguous array
 
         Raises
         ------
@@ -122,20 +124,22 @@ class Volume:
         """
         index = self._index(box, t, c, level)
         array = _opened(self, level)
+        if out is None:
+            out = np.empty(box.shape, self.dtype)
+        order = [self.spatial_axes.index(a) for a in self.source_axes if a in SPATIAL]
+        stored = out.transpose(order)
         if self.reader == "zarr":
             from cristae.store import zarr_arrays
 
-            data = zarr_arrays.read(array, self._root(level), index)
+            zarr_arrays.read(array, self._root(level), index, stored)
         else:
             try:
-                data = np.asarray(array[index])
+                stored[...] = array[index]
             except Exception as error:
                 if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
                     raise
                 raise InvalidInput(f"{self.path} cannot be decoded at {box.start} to {box.stop}: {error}") from error
-        order = [a for a in self.source_axes if a in SPATIAL]
-        data = data.transpose([order.index(a) for a in self.spatial_axes])
-        return np.ascontiguousarray(data, dtype=self.dtype)
+        return out
 
     def write(self, box: Box, array: np.ndarray, t: int = 0, c: int = 0, level: int = 0) -> dict[str, Put]:
         """Store `array` at `box`, durably; returns what was put, by key relative to the level.

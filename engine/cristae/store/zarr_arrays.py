@@ -119,34 +119,35 @@ def _inside(part: Part, box: Part) -> Part:
     return tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
 
 
-def read(array: zarr.Array[Any], root: Path, index: Index) -> np.ndarray:
-    """`array[index]`, or an error: never a fill value where something should have been stored.
+def read(array: zarr.Array[Any], root: Path, index: Index, out: np.ndarray) -> None:
+    """`out[...] = array[index]`, or an error: never a fill value where something should have been stored.
+
+    out : of the shape of `array[index]`, in any memory order
 
     Raises
     ------
     Damaged : naming the stored object that is missing, empty, torn or does not match its checksum.
     """
     recipe, complete, box = recipe_of(array), is_complete(array), _spans(index)
-    if recipe is None:
-        return _read_by_zarr(array, root, index, complete)
-    out = np.empty([s.stop - s.start for s in box], array.dtype)
-    for key, part in objects(array, box):
-        if complete:
+    if complete:
+        for key, _ in objects(array, box):
             _check_there(root / key)
+    if recipe is None:
+        out[...] = _read_by_zarr(array, root, index)
+        return
+    whole = out.reshape([s.stop - s.start for s in box])
+    for key, part in objects(array, box):
         unit = tuple(slice(p.start // n * n, None) for p, n in zip(part, recipe.shard, strict=True))
+        into = whole[_inside(part, box)]
         try:
-            decode(recipe, root / key, _inside(part, unit), out[_inside(part, box)], complete)
+            decode(recipe, root / key, _inside(part, unit), into, complete)
         except FileNotFoundError:
-            out[_inside(part, box)] = recipe.fill
+            into[...] = recipe.fill
         except (ValueError, RuntimeError) as error:
             raise Damaged(f"{root / key} cannot be decoded in box {_box(part)}: {_short(error)}; {_WAY_OUT}") from error
-    return out.reshape([n for n, i in zip(out.shape, index, strict=True) if isinstance(i, slice)])
 
 
-def _read_by_zarr(array: zarr.Array[Any], root: Path, index: Index, complete: bool) -> np.ndarray:
-    if complete:
-        for key, _ in objects(array, _spans(index)):
-            _check_there(root / key)
+def _read_by_zarr(array: zarr.Array[Any], root: Path, index: Index) -> np.ndarray:
     try:
         return np.asarray(array[index])
     except Exception as error:
