@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google_crc32c import value as crc32c
 
 from cristae.array import Array, to_device, to_host
 from cristae.blocks import answers as stored
@@ -354,8 +354,8 @@ def _kind(error: BaseException) -> str:
 
 
 def checksum(array: np.ndarray) -> int:
-    """CRC-32 of the voxels in raster order."""
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
+    """CRC-32C of the voxels in raster order."""
+    return int(crc32c(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
 
 
 def peak_memory() -> int:

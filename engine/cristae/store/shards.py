@@ -26,7 +26,7 @@ from zarr.core.metadata.v2 import ArrayV2Metadata
 Shape = tuple[int, ...]
 Part = tuple[slice, ...]
 Step = tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
-"""Encoder, and decoder; that takes the bytes, and room for what comes of them or None."""
+"""Encoder, and decoder; that is also given an array which may be used for what comes out, or None."""
 
 MISSING = np.uint64(2**64 - 1)
 """Offset and length of a chunk that is not stored."""
@@ -47,11 +47,6 @@ class Recipe:
     def counts(self) -> Shape:
         """Chunks of a shard along each axis."""
         return tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
-
-    @property
-    def checked(self) -> bool:
-        """Whether a checksum stands over what the first step, a compressor, made."""
-        return len(self.steps) > 1 and self.steps[-1][1] is _without_checksum
 
     @property
     def index_bytes(self) -> int:
@@ -98,12 +93,38 @@ def _step(codec: Any) -> Step | None:
     if isinstance(codec, BloscCodec):
         shuffle = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
         words = (codec.cname.value.encode(), codec.clevel, shuffle[codec.shuffle.value], codec.blocksize)
-        return (lambda data: blosc.compress(data, *words)), blosc.decompress
+        return (lambda data: blosc.compress(data, *words)), _decoder(blosc.decompress, _blosc_bytes)
     if isinstance(codec, ZstdCodec):
-        return (lambda data: zstd.compress(data, codec.level, codec.checksum)), zstd.decompress
+        return (lambda data: zstd.compress(data, codec.level, codec.checksum)), _decoder(zstd.decompress, _zstd_bytes)
     if isinstance(codec, Crc32cCodec):
         return _with_checksum, _without_checksum
     return None
+
+
+def _decoder(decompress: Callable[..., Any], size: Callable[[bytes], int]) -> Callable[[Any, Any], Any]:
+    """Decompress into `room` where the data say that they fill it: new memory for each chunk costs more than decoding it."""
+
+    def decode(data: bytes, room: np.ndarray | None) -> Any:
+        return decompress(data, room if room is not None and size(data) == room.nbytes else None)
+
+    return decode
+
+
+def _blosc_bytes(data: bytes) -> int:
+    # https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst
+    return int.from_bytes(data[4:8], "little")
+
+
+def _zstd_bytes(data: bytes) -> int:
+    # RFC 8878, 3.1.1.1: magic, descriptor, window unless there is a single segment, dictionary id, content size.
+    if len(data) < 18:
+        return -1
+    code, single = data[4] >> 6, data[4] >> 5 & 1
+    if code == 0 and not single:
+        return -1
+    start = 5 + (1 - single) + (0, 1, 2, 4)[data[4] & 3]
+    width = (1, 2, 4, 8)[code]
+    return int.from_bytes(data[start : start + width], "little") + (256 if code == 1 else 0)
 
 
 def _with_checksum(data: Any) -> bytes:
@@ -163,8 +184,7 @@ def decode(recipe: Recipe, path: Path, part: Part, out: np.ndarray, complete: bo
     ValueError : naming what is wrong with the object.
     OSError : if it cannot be read.
     """
-    # Only where a checksum has been compared is it certain that what is decoded fills its room.
-    room = np.empty(recipe.chunk, recipe.dtype) if recipe.checked else None
+    room = np.empty(recipe.chunk, recipe.dtype)
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         index = _index(recipe, file, size) if recipe.sharded else np.array([0, size], "<u8").reshape(*recipe.counts, 2)
