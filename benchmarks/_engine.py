@@ -60,13 +60,13 @@ def cluster_up(workers: int, tiny: Callable[[str], Job]) -> Iterator[Any]:
         yield cluster
 
 
-def do(job: Job, cluster: Any = "none", block: Shape | None = None) -> Outcome:
-    """A job to its end. cluster : a cluster that is up, or a word that `--cluster` takes."""
+def do(job: Job, cluster: Any = "none", block: Shape | None = None, pyramid: bool = False) -> Outcome:
+    """A job to its end. cluster : a cluster that is up, or a word that `--cluster` takes; pyramid : peers make none."""
     from cristae.pipeline.execute import execute
     from cristae.pipeline.job import Settings
 
     address = cluster if isinstance(cluster, str) else cluster.scheduler_address
-    return execute(job, Settings(cluster=address, block=block), lambda event: None)
+    return execute(job, Settings(cluster=address, block=block, pyramid=pyramid), lambda event: None)
 
 
 def done(job: Job) -> None:

@@ -48,7 +48,7 @@ def processes(turn: Turn) -> Mapping[str, Any]:
 
 
 def counted(turn: Turn) -> Mapping[str, Any]:
-    """How often each source chunk is decoded, counted where the codec does it. (What we write is never read back.)"""
+    """How often each source chunk is decoded, counted where it is decoded."""
     from distributed import Client
 
     with cluster_up(2, partial(smooth, turn)) as cluster, Client(cluster) as client:
@@ -64,17 +64,17 @@ DECODED: list[None] = []
 
 
 def count_decoding() -> None:
-    """From now on every chunk that this process decodes is noted."""
-    from zarr.codecs import ZstdCodec
+    """From now on the chunks of the input that this process decodes are counted."""
+    from cristae.store import shards
 
-    codec: Any = ZstdCodec
-    decode = codec._decode_sync
+    chunk: Any = shards._chunk
 
-    def noted(self: ZstdCodec, *chunk: Any) -> Any:
-        DECODED.append(None)
-        return decode(self, *chunk)
+    def noted(recipe: Any, *rest: Any) -> Any:
+        if not recipe.sharded:  # the input is not, and what we write is
+            DECODED.append(None)
+        return chunk(recipe, *rest)
 
-    codec._decode_sync = noted
+    shards._chunk = noted
 
 
 def decoded_here() -> int:

@@ -26,6 +26,7 @@ def convert(
     dst: Annotated[str, typer.Argument(help="The OME-Zarr to write, such as cell.ome.zarr.")],
     chunk: Annotated[str | None, typer.Option("--chunk", help="Voxels read at once, Z,Y,X.")] = None,
     shard: Annotated[str | None, typer.Option("--shard", help="Voxels written at once, Z,Y,X.")] = None,
+    pyramid: o.Pyramid = True,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
     frame_interval_s: o.FrameInterval = None,
@@ -42,7 +43,7 @@ def convert(
 
     inner = o.shape(chunk, "--chunk")
     job = convert_job(src, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time), inner)
-    _execute(job, o.settings(cluster, memory, shard or block, device, fresh, chunk))
+    _execute(job, o.settings(cluster, memory, shard or block, device, fresh, chunk, pyramid))
 
 
 @app.command()
@@ -52,6 +53,7 @@ def label(
     connectivity: Annotated[int | None, typer.Option("--connectivity", help="1 to 3; default: all neighbours.")] = None,
     min_voxels: Annotated[int, typer.Option("--min-voxels", help="Drop smaller objects.")] = 0,
     multilabel: Annotated[bool, typer.Option("--multilabel", help="Only equal values join.")] = False,
+    pyramid: o.Pyramid = True,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
     frame_interval_s: o.FrameInterval = None,
@@ -68,7 +70,7 @@ def label(
 
     params = {"connectivity": connectivity, "min_voxels": min_voxels, "multilabel": multilabel}
     job = label_job(mask, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time), params)
-    _execute(job, o.settings(cluster, memory, block, device, fresh))
+    _execute(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
 
 
 @app.command()
@@ -106,6 +108,7 @@ def run(
         str | None, typer.Option("--out", help="Folder for labels and tables; inputs stay untouched.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")] = None,
+    pyramid: o.Pyramid = True,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
     frame_interval_s: o.FrameInterval = None,
@@ -122,7 +125,7 @@ def run(
 
     found = load_pipeline(pipeline, set_ or [])
     job = run_job(found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time))
-    _execute(job, o.settings(cluster, memory, block, device, fresh))
+    _execute(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
 
 
 @app.command()

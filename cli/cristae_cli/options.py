@@ -52,6 +52,7 @@ Fresh = Annotated[
     bool,
     typer.Option("--fresh", help="Start again; the old result is moved aside.", rich_help_panel="Where it runs"),
 ]
+Pyramid = Annotated[bool, typer.Option("--pyramid/--no-pyramid", help="Coarser levels beside the voxels, for viewers.")]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -115,7 +116,13 @@ def inputs(axes: str | None, voxel: str | None, interval: float | None, channel:
 
 
 def settings(
-    cluster: str, memory_text: str | None, block: str | None, device: str, fresh: bool, chunk: str | None = None
+    cluster: str,
+    memory_text: str | None,
+    block: str | None,
+    device: str,
+    fresh: bool,
+    chunk: str | None = None,
+    pyramid: bool = True,
 ) -> Any:
     """How a run behaves, as the engine takes it."""
     from cristae.array import resolve_device
@@ -128,4 +135,5 @@ def settings(
         shape(chunk, "--chunk"),
         resolve_device(device),
         fresh,
+        pyramid,
     )

@@ -277,6 +277,7 @@ def test_from_input_begins_anew(volume: Volume) -> None:
         ("  - threshold: {value: 3}\n  - measure: [shape]", "measure works on labels; put it after label"),
         ("  - gaussian: {}", "step gaussian needs sigma_um"),
         ("  - gaussian: {sigma_um: -1}", "sigma_um is -1"),
+        ("  - gaussian: {sigma_um: 1, keep: true}", "step gaussian: keep is part of the format but not built yet"),
         ("  - top_hat: {radius_um: 1}", "step top_hat is part of the format but not built yet"),
     ],
 )

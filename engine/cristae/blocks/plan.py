@@ -3,6 +3,7 @@
 A worker holds at most, at any moment:
 
     its imports (BASELINE)
+    where blocks overlap, the chunks it decoded last (RECENT_BYTES)
     the block it works on, and the one its reader thread has ready: source, what lies beside it, and what decoding takes
     the largest stage: its input, its output and its working memory
     the block its writer thread has behind: the voxels, and the shard as it is encoded
@@ -21,6 +22,7 @@ from cristae.blocks.stage import Spec
 from cristae.blocks.work import Pass, Work
 from cristae.errors import PlanRefused
 from cristae.grid import BlockGrid, Shape, inner_chunk
+from cristae.store.zarr_arrays import RECENT_BYTES
 
 BASELINE = 235 << 20
 """Bytes a worker process holds before its first block: Python and the imports of the engine."""
@@ -164,6 +166,7 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
     beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for a in step.measures for r in a.beside)
     out_item = np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     halo = read / voxels if read else 1.0
+    recent = min(RECENT_BYTES, source * item) if read > voxels else 0
     ns = sum(s.cost.ns_per_voxel for s in step.chain) * halo + sum(a.measure.cost.ns_per_voxel for a in step.measures)
     ns += decoded / max(1, voxels) * item * READ_NS_PER_BYTE + beside * READ_NS_PER_BYTE + out_item * WRITE_NS_PER_BYTE
     return PassPlan(
@@ -175,7 +178,7 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
         amplification=decoded / source if read else 1.0,
         bytes_read=read * item + voxels * beside,
         bytes_written=voxels * out_item,
-        memory=BASELINE + threads * _block_memory(work, step, image, specs, grid, ndim),
+        memory=BASELINE + recent + threads * _block_memory(work, step, image, specs, grid, ndim),
         nanoseconds=ns * voxels,
         calls={},
     )

@@ -14,12 +14,12 @@ from cristae.grid import Shape
 from cristae.pipeline.job import Job
 
 
-def arranged(job: Job, block: Shape) -> tuple[tuple[Pass, ...], tuple[Target, ...]]:
-    """Passes and targets of a job for a block shape."""
+def arranged(job: Job, block: Shape, pyramid: bool = True) -> tuple[tuple[Pass, ...], tuple[Target, ...]]:
+    """Passes and targets of a job for a block shape, with or without coarser levels."""
     work = Work("", job.images, job.frames, job.passes, job.targets, block)
     if _collapses(job, work):
         return _collapsed(job)
-    return (*job.passes, *_pyramids(job, work)), job.targets
+    return (*job.passes, *(_pyramids(job, work) if pyramid else ())), job.targets
 
 
 def _pyramids(job: Job, work: Work) -> list[Pass]:

@@ -128,20 +128,28 @@ def fitting_block(job: Job, settings: Settings, cluster: Cluster) -> Shape:
     """
     limit = memory_limit(cluster, settings)
     block = block_of(job, settings)
+    chunk = next((v.chunk for image in job.images for v in image.volumes.values()), block)
     fits = block
     needed = made = make_plan(work_of(job, block, settings, None), cluster.threads)
     while needed.memory > limit and max(fits) > 16:
         longest = max(range(len(fits)), key=lambda a: fits[a])
-        fits = tuple(-(-n // 2) if a == longest else n for a, n in enumerate(fits))
+        fits = tuple(_halved(n, chunk[a]) if a == longest else n for a, n in enumerate(fits))
         needed = make_plan(work_of(job, fits, settings, None), cluster.threads)
     if settings.block is not None or needed.memory > limit:
         refuse(made, limit, fits if needed.memory <= limit else None)
     return fits
 
 
+def _halved(n: int, chunk: int) -> int:
+    """Half of n, in whole chunks as long as that is less than n."""
+    whole = -(-n // (2 * chunk)) * chunk
+    return whole if whole < n else -(-n // 2)
+
+
 def work_of(job: Job, block: Shape, settings: Settings, generation: gen.Generation | None) -> Work:
     """The facts of a run with this block shape; without a generation its own arrays lie nowhere yet."""
-    passes, targets = arranged(job, block)
+    frozen = {} if generation is None else generation.frozen
+    passes, targets = arranged(job, block, bool(frozen.get("pyramid", settings.pyramid)))
     images = job.images if generation is None else placed(job, generation)
     folder = "" if generation is None else str(generation.folder)
     return Work(folder, images, job.frames, passes, targets, block, settings.device)
@@ -154,13 +162,18 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
 
     def begin(number: int) -> tuple[gen.Generation, bool]:
         block = fitting_block(job, settings, cluster)
-        frozen = {"block": list(block), "versions": gen.versions(), "chunk": settings.chunk}
+        frozen = {
+            "block": list(block),
+            "versions": gen.versions(),
+            "chunk": settings.chunk,
+            "pyramid": settings.pyramid,
+        }
         return gen.begin(job.state, number, key, frozen), True
 
     if found is None:
         if not settings.fresh and (taken := [p for p in job.finals if occupied(p)]):
             raise PlanRefused(
-                f"{taken[0]} exists already and is no result of this run; give another output name, or --fresh to move it aside"
+                f"{taken[0]} exists already and is no result of this run; give another output name or --out, or --fresh to move it aside"
             )
         return begin(1)
     complete = (found.folder / "complete.json").exists()

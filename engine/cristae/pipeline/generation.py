@@ -153,6 +153,14 @@ def _number(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else dict(value) if isinstance(value, Mapping) else str(value)
 
 
+def _difference(before: Any, after: Any) -> str:
+    """What differs, and nothing else."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return f"{before} -> {after}"
+    names = [n for n in dict.fromkeys((*after, *before)) if before.get(n) != after.get(n)]
+    return ", ".join(f"{n}: {before.get(n)} -> {after.get(n)}" for n in names)
+
+
 def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:
     """Raise PlanRefused, naming the first thing that changed and both ways out, unless the keys are equal."""
     if old == new:
@@ -164,10 +172,10 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         name = next(n for n in dict.fromkeys((*after, *before)) if before.get(n) != after.get(n))
         hidden = section in ("stages", "inputs")
-        what = f"{what} {name}" + ("" if hidden else f" ({before.get(name)} -> {after.get(name)})")
+        what = f"{what} {name}" + ("" if hidden else f" ({_difference(before.get(name), after.get(name))})")
     else:
         what = f"{what} ({before} -> {after})"
     raise PlanRefused(
-        f"{where} was made under other facts: {what} changed since; give another output name to keep both, "
+        f"{where} was made under other facts: {what} changed since; give another output name or --out to keep both, "
         "or --fresh to make it again (the old result is moved aside)"
     )

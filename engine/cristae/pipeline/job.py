@@ -63,7 +63,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run behaves. Only `block` (and the chunk and shard it gives) is frozen with the result."""
+    """How a run behaves. Only `block` (with the chunk and shard it gives) and `pyramid` are frozen with the result."""
 
     cluster: str = "auto"
     memory: int | None = None
@@ -71,6 +71,7 @@ class Settings:
     chunk: Shape | None = None
     device: str = "cpu"
     fresh: bool = False
+    pyramid: bool = True
 
 
 @dataclass(frozen=True)

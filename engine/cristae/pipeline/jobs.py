@@ -348,6 +348,8 @@ def object_passes(item: Object, volume: Volume, inputs: Inputs) -> ObjectPasses:
             continue
         if step.name not in stages():
             raise InvalidConfiguration(f"step {step.name} is part of the format but not built yet; leave it out")
+        if step.keep:
+            raise InvalidConfiguration(f"step {step.name}: keep is part of the format but not built yet; leave it out")
         before = parent.spec if parent else spec
         if step.name == "label":
             refuse_float_mask("label", before)

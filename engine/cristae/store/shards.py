@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from itertools import product
 from pathlib import Path
@@ -22,6 +23,8 @@ from google_crc32c import value as crc32c
 from numcodecs import blosc, zstd
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, ShardingCodecIndexLocation, ZstdCodec
 from zarr.core.metadata.v2 import ArrayV2Metadata
+
+from cristae.store.recent import Recent
 
 Shape = tuple[int, ...]
 Part = tuple[slice, ...]
@@ -151,14 +154,15 @@ def _chunks(recipe: Recipe, part: Part) -> Iterator[tuple[Shape, Part, Part]]:
         yield tuple(k for k, _, _ in combined), tuple(a for _, a, _ in combined), tuple(b for _, _, b in combined)
 
 
-def encode(recipe: Recipe, voxels: np.ndarray) -> bytes:
+def encode(recipe: Recipe, voxels: np.ndarray) -> memoryview:
     """The shard that holds `voxels`, which begin at its first voxel; at the end of an array they may be fewer than fit.
 
     A chunk that lies wholly outside the array is not stored.
     """
     index = np.full((*recipe.counts, 2), MISSING, "<u8")
-    parts: list[bytes] = []
-    offset = 0
+    # Room for more than codecs ever add; what is not written to takes no memory.
+    out = np.empty(2 * int(np.prod(recipe.shard)) * recipe.dtype.itemsize + 1024 * (index.size + 1), np.uint8)
+    end = 0
     for place, inside, of_voxels in _chunks(recipe, tuple(slice(0, n) for n in voxels.shape)):
         data: Any = voxels[of_voxels]
         if data.shape != recipe.chunk:
@@ -168,25 +172,33 @@ def encode(recipe: Recipe, voxels: np.ndarray) -> bytes:
         data = np.ascontiguousarray(data, recipe.dtype)
         for make, _ in recipe.steps:
             data = make(data)
-        parts.append(bytes(data))
-        index[place] = offset, len(data)
-        offset += len(data)
-    return b"".join((*parts, _with_checksum(index.tobytes())))
+        start, end = end, _append(out, end, data)
+        index[place] = start, end - start
+    end = _append(out, end, _with_checksum(index.tobytes()))
+    return out[:end].data
 
 
-def decode(recipe: Recipe, path: Path, part: Part, out: np.ndarray, complete: bool) -> None:
-    """Voxels of a part of the shard at `path`, into `out`.
+def _append(out: np.ndarray, start: int, data: Any) -> int:
+    found = np.frombuffer(data, np.uint8)
+    out[start : start + found.size] = found
+    return start + found.size
+
+
+def decode(recipe: Recipe, path: Path, part: Part, out: np.ndarray, complete: bool, recent: Recent | None) -> None:
+    """Voxels of a part of the object at `path`, into `out`.
 
     complete : whether every chunk must be there; otherwise one that is not stored is filled
+    recent : keeps the chunks for those who will ask for them again
 
     Raises
     ------
     ValueError : naming what is wrong with the object.
     OSError : if it cannot be read.
     """
-    room = np.empty(recipe.chunk, recipe.dtype)
+    room = np.empty(recipe.chunk, recipe.dtype) if recent is None else None
     with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
+        facts = os.fstat(file.fileno())
+        size = facts.st_size
         index = _index(recipe, file, size) if recipe.sharded else np.array([0, size], "<u8").reshape(*recipe.counts, 2)
         for place, inside, of_out in _chunks(recipe, part):
             offset, length = index[place]
@@ -195,13 +207,21 @@ def decode(recipe: Recipe, path: Path, part: Part, out: np.ndarray, complete: bo
                     raise ValueError(f"its chunk {place} is missing")
                 out[of_out] = recipe.fill
                 continue
-            data = _bytes(file, int(offset), int(length))
-            for n, (_, unmake) in reversed(list(enumerate(recipe.steps))):
-                data = unmake(data, None if n else room)
-            voxels = np.frombuffer(data, recipe.dtype)
-            if voxels.size != int(np.prod(recipe.chunk)):
-                raise ValueError(f"its chunk {place} holds {voxels.size} voxels")
-            out[of_out] = voxels.reshape(recipe.chunk)[inside]
+            take = partial(_chunk, recipe, file, int(offset), int(length), room)
+            key = (path, facts.st_mtime_ns, size, place)
+            out[of_out] = (take() if recent is None else recent.get(key, take))[inside]
+
+
+def _chunk(recipe: Recipe, file: FileIO, offset: int, length: int, room: np.ndarray | None) -> np.ndarray:
+    """The voxels of a chunk; in `room`, where that is given and they fit."""
+    data: Any = _bytes(file, offset, length)
+    into = np.empty(recipe.chunk, recipe.dtype) if room is None else room
+    for n, (_, unmake) in reversed(list(enumerate(recipe.steps))):
+        data = unmake(data, None if n else into)
+    voxels = np.frombuffer(data, recipe.dtype)
+    if voxels.size != into.size:
+        raise ValueError(f"a chunk holds {voxels.size} voxels")
+    return voxels.reshape(recipe.chunk)
 
 
 def _index(recipe: Recipe, file: FileIO, size: int) -> np.ndarray:
