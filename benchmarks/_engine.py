@@ -28,36 +28,15 @@ def cluster_up(workers: int, tiny: Callable[[str], Job]) -> Iterator[Any]:
 
     tiny : a small job of the kind to come, whose results go under the name it is given
     """
-    import dask
-    from distributed import Client, LocalCluster
+    from cristae.cluster.executor import local_workers
 
-    settings = {
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.scheduler.worker-saturation": 1.5,
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": False,
-        "distributed.admin.log-length": 0,
-    }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,
-            silence_logs=50,
-        ) as cluster,
-    ):
+    with local_workers(workers) as client:
         # A tiny job given to the cluster may end on one worker; so each gets one of its own first.
-        with Client(cluster) as client:
-            addresses = client.scheduler_info(n_workers=-1)["workers"]
-            alone = [client.submit(done, tiny(f"tiny-{n}"), workers=[a]) for n, a in enumerate(addresses)]
-            client.gather(alone)
-        do(tiny("tiny"), cluster)
-        yield cluster
+        addresses = client.scheduler_info(n_workers=-1)["workers"]
+        alone = [client.submit(done, tiny(f"tiny-{n}"), workers=[a]) for n, a in enumerate(addresses)]
+        client.gather(alone)
+        do(tiny("tiny"), client.cluster)
+        yield client.cluster
 
 
 def do(job: Job, cluster: Any = "none", block: Shape | None = None, pyramid: bool = False) -> Outcome:

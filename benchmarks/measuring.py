@@ -181,7 +181,7 @@ def ask(question: Question) -> None:
         print(f"the load of this machine is {load:.1f}: others compute on it, and seconds may be wrong")
     if options.small:
         print("--small shows that everything runs; its ratios say nothing")
-    tools = [t for t in question.tools if options.only is None or t.name in options.only.split(",")]
+    tools = [t for t in question.tools if options.only is None or t.name in options.only]
     with ExitStack() as stack:
         place = options.tmp or stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         inputs = _inputs(question, sizes, Path(place))
@@ -212,7 +212,8 @@ def _options(question: Question) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=question.words, epilog=question.notes)
     parser.add_argument("--small", action="store_true", help="a tiny version, to see that everything runs")
     parser.add_argument("--repeat", type=int, default=question.repeat, help="runs of each tool (%(default)s)")
-    parser.add_argument("--only", help="these tools, comma separated: " + ", ".join(t.name for t in question.tools))
+    names = "; ".join(t.name for t in question.tools)
+    parser.add_argument("--only", action="append", help=f"this tool; may be given several times: {names}")
     parser.add_argument("--tmp", type=_absolute, help="folder that keeps the inputs for the next time")
     parser.add_argument("--results", type=Path, help="folder for NAME.json (results/; none with --small or --only)")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds allowed to one run (%(default)g)")

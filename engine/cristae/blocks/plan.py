@@ -3,7 +3,7 @@
 A worker holds at most, at any moment:
 
     its imports (BASELINE)
-    where blocks overlap, the chunks it decoded last (RECENT_BYTES)
+    where blocks overlap, the chunks it decoded last (Work.recent)
     the block it works on, and the one its reader thread has ready: source, what lies beside it, and what decoding takes
     the largest stage: its input, its output and its working memory
     the block its writer thread has behind: the voxels, and the shard as it is encoded
@@ -22,7 +22,6 @@ from cristae.blocks.stage import Spec
 from cristae.blocks.work import Pass, Work
 from cristae.errors import PlanRefused
 from cristae.grid import BlockGrid, Shape, inner_chunk
-from cristae.store.zarr_arrays import RECENT_BYTES
 
 BASELINE = 235 << 20
 """Bytes a worker process holds before its first block: Python and the imports of the engine."""
@@ -158,15 +157,15 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
     blocks, voxels = len(grid), prod(grid.shape)
     ndim = len(grid.shape)
     chunk = _chunk_of(work, step, image)
+    item = np.dtype(specs[0].dtype).itemsize if step.source is not None else 0
     read = decoded = chunks = 0
     if step.source is not None:
-        read, decoded, chunks = _reading(step, specs, grid, chunk)
+        read, decoded, chunks = _reading(step, specs, grid, chunk, work.recent // (prod(chunk) * item))
     source = prod(specs[0].shape)
-    item = np.dtype(specs[0].dtype).itemsize if step.source is not None else 0
     beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for a in step.measures for r in a.beside)
     out_item = np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     halo = read / voxels if read else 1.0
-    recent = min(RECENT_BYTES, source * item) if read > voxels else 0
+    recent = min(work.recent, source * item) if read > voxels else 0
     ns = sum(s.cost.ns_per_voxel for s in step.chain) * halo + sum(a.measure.cost.ns_per_voxel for a in step.measures)
     ns += decoded / max(1, voxels) * item * READ_NS_PER_BYTE + beside * READ_NS_PER_BYTE + out_item * WRITE_NS_PER_BYTE
     return PassPlan(
@@ -193,27 +192,37 @@ def _chunk_of(work: Work, step: Pass, image: int) -> Shape:
     return inner_chunk(work.block)
 
 
-def _reading(step: Pass, specs: Sequence[Spec], grid: BlockGrid, chunk: Shape) -> tuple[int, int, int]:
-    """Voxels read, voxels decoded, chunks decoded, over all blocks: products of what each axis adds up to."""
+def _reading(
+    step: Pass, specs: Sequence[Spec], grid: BlockGrid, chunk: Shape, recent: int
+) -> tuple[int, int, int]:
+    """Voxels read, voxels decoded, chunks decoded, over all blocks: products of what each axis adds up to.
+
+    recent : chunks that a process can keep. Blocks that follow each other along an axis share the chunks between them where
+        there is room for all that are touched in the meantime; the last axis is walked first.
+    """
     shapes = [s.shape for s in specs]
-    halo = widest([a.measure.halo for a in step.measures], len(grid.shape))
-    reads, spans = [], []
-    shape = shapes[0]
-    for axis in range(len(grid.shape)):
-        total = covered = 0
+    ndim, shape = len(grid.shape), shapes[0]
+    halo = widest([a.measure.halo for a in step.measures], ndim)
+    counts = [-(-n // c) for n, c in zip(shape, chunk, strict=True)]
+    reads, spans, longest = [], [], []
+    for axis in range(ndim):
+        total, covered = 0, []
         for k in range(grid.counts[axis]):
-            position = [0] * len(grid.shape)
+            position = [0] * ndim
             position[axis] = k
             core = grid.core(grid.index(tuple(position)))
             box = needs(step.chain, shapes, core.grow(halo), core)[0]
             a, b, c = box.start[axis], box.stop[axis], chunk[axis]
             total += b - a
-            covered += -(-b // c) - a // c
+            covered.append(-(-b // c) - a // c)
         reads.append(total)
-        spans.append(covered)
-    whole = prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
+        spans.append(sum(covered))
+        longest.append(max(covered))
+    for axis in range(ndim):
+        if prod(longest[: axis + 1]) * prod(counts[axis + 1 :]) <= recent:
+            spans[axis] = min(spans[axis], counts[axis])
     chunks = prod(spans)
-    return prod(reads), int(chunks / whole * prod(shape)), chunks
+    return prod(reads), int(chunks / prod(counts) * prod(shape)), chunks
 
 
 def _block_memory(work: Work, step: Pass, image: int, specs: Sequence[Spec], grid: BlockGrid, ndim: int) -> int:

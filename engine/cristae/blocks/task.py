@@ -32,6 +32,7 @@ from cristae.grid import BlockGrid, Box
 from cristae.store.bundle import write_bundle
 from cristae.store.claim import still_holds
 from cristae.store.volume import Volume, open_volume
+from cristae.store.zarr_arrays import keep_recent
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def run_batch(order: Order) -> Report:
     """Every block of an order, in turn; never raises for a block's own failure."""
     start = time.perf_counter()
     work = load_work(order.work, order.digest)
+    keep_recent(work.recent)
     step = work.passes[order.number]
     layout, first_times = _walked(order.work, order.digest, order.number)
     report = Report(order.number, order.attempt)

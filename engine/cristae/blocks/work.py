@@ -24,6 +24,7 @@ import numpy as np
 from cristae.blocks.measure import Measure
 from cristae.blocks.stage import Spec, Stage
 from cristae.grid import BlockGrid, Shape
+from cristae.store.zarr_arrays import RECENT_BYTES
 
 if TYPE_CHECKING:
     from cristae.store.volume import Volume
@@ -107,6 +108,7 @@ class Work:
     targets: tuple[Target, ...]
     block: Shape
     device: str = "cpu"
+    recent: int = RECENT_BYTES  # bytes that a process may keep of chunks it decoded
 
     @property
     def every_pass(self) -> tuple[Pass, ...]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cristae.cluster.allocation import ENVIRONMENT, give_back_memory
 from cristae.cluster.model import Cluster
 from cristae.errors import CristaeError, InvalidConfiguration
 
@@ -177,6 +178,8 @@ def open_cluster(cluster: Cluster, memory: int | None = None) -> Iterator[Execut
 
     memory : bytes a worker process may hold; a process that grows past it is stopped by its nanny.
     """
+    if cluster.kind in ("none", "threads"):
+        give_back_memory()
     if cluster.kind == "none":
         yield Inline()
     elif cluster.kind == "threads":
@@ -186,7 +189,7 @@ def open_cluster(cluster: Cluster, memory: int | None = None) -> Iterator[Execut
         finally:
             threads.forget()
     elif cluster.kind == "local":
-        with _local(cluster.workers, memory) as client:
+        with local_workers(cluster.workers, memory) as client:
             yield Scheduler(client)
     else:
         with _existing(cluster) as client:
@@ -194,7 +197,8 @@ def open_cluster(cluster: Cluster, memory: int | None = None) -> Iterator[Execut
 
 
 @contextmanager
-def _local(workers: int, memory: int | None) -> Iterator[Any]:
+def local_workers(workers: int, memory: int | None = None) -> Iterator[Any]:
+    """A client of a scheduler in this process and so many worker processes of one thread."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -208,6 +212,7 @@ def _local(workers: int, memory: int | None) -> Iterator[Any]:
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95 if memory else False,
         "distributed.scheduler.worker-saturation": 1.5,
+        "distributed.nanny.pre-spawn-environ": {**dask.config.get("distributed.nanny.pre-spawn-environ"), **ENVIRONMENT},
         "distributed.logging.distributed": "critical",
         "distributed.admin.log-length": 0,
     }

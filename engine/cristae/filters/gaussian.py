@@ -77,7 +77,9 @@ def difference_of_gaussians(low_sigma_um: float, high_sigma_um: float, *, voxel_
         partial(_difference, low=low, high=high),
         _halo(high, TRUNCATE),
         output=_float32,
-        cost=Cost(4.5, _cost(low, TRUNCATE).ns_per_voxel + _cost(high, TRUNCATE).ns_per_voxel),
+        cost=Cost(
+            4.5 if len(low) == 3 else 8.0, _cost(low, TRUNCATE).ns_per_voxel + _cost(high, TRUNCATE).ns_per_voxel
+        ),
     )
 
 

@@ -40,9 +40,14 @@ from cristae.pipeline.placing import (
 from cristae.pipeline.status import places
 from cristae.store.bundle import write_bytes
 from cristae.store.claim import Claim
+from cristae.store.zarr_arrays import RECENT_BYTES
 
 SHARE = 0.8
 """Of the memory there is, what the workers of a run may take unless --memory says otherwise."""
+
+
+RECENT_SHARE = 0.25
+"""Of what a worker may take, how much may hold chunks that were decoded."""
 
 
 def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
@@ -74,11 +79,12 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         generation, new = _generation(job, settings, cluster)
         if not new and (generation.folder / "complete.json").exists() and all(map(occupied, job.finals)):
             return Outcome("nothing to do", tuple(job.finals))
-        work = work_of(job, tuple(generation.frozen["block"]), settings, generation)
+        limit = memory_limit(cluster, settings)
+        work = work_of(job, tuple(generation.frozen["block"]), settings, limit, generation)
         path, digest = _save(work)
         record_places(job, generation)
         reached("begun")
-        refuse(make_plan(work, cluster.threads), memory_limit(cluster, settings), None)
+        refuse(make_plan(work, cluster.threads), limit, None)
         journal = Journal.load(generation.folder, [len(work.layout(p)) for p in work.passes])
         retried = journal.retry_aside()
         with _recorded(generation.folder / "events.jsonl", listen) as events:
@@ -109,7 +115,8 @@ def plan(job: Job, settings: Settings) -> tuple[Plan, int]:
     cluster = parse_cluster(settings.cluster, voxel_bytes(job))
     found = gen.latest(job.state)
     block = tuple(found.frozen["block"]) if found and not settings.fresh else fitting_block(job, settings, cluster)
-    return make_plan(work_of(job, block, settings, None), cluster.threads), memory_limit(cluster, settings)
+    limit = memory_limit(cluster, settings)
+    return make_plan(work_of(job, block, settings, limit), cluster.threads), limit
 
 
 def memory_limit(cluster: Cluster, settings: Settings) -> int:
@@ -130,11 +137,11 @@ def fitting_block(job: Job, settings: Settings, cluster: Cluster) -> Shape:
     block = block_of(job, settings)
     chunk = next((v.chunk for image in job.images for v in image.volumes.values()), block)
     fits = block
-    needed = made = make_plan(work_of(job, block, settings, None), cluster.threads)
+    needed = made = make_plan(work_of(job, block, settings, limit), cluster.threads)
     while needed.memory > limit and max(fits) > 16:
         longest = max(range(len(fits)), key=lambda a: fits[a])
         fits = tuple(_halved(n, chunk[a]) if a == longest else n for a, n in enumerate(fits))
-        needed = make_plan(work_of(job, fits, settings, None), cluster.threads)
+        needed = make_plan(work_of(job, fits, settings, limit), cluster.threads)
     if settings.block is not None or needed.memory > limit:
         refuse(made, limit, fits if needed.memory <= limit else None)
     return fits
@@ -146,13 +153,17 @@ def _halved(n: int, chunk: int) -> int:
     return whole if whole < n else -(-n // 2)
 
 
-def work_of(job: Job, block: Shape, settings: Settings, generation: gen.Generation | None) -> Work:
-    """The facts of a run with this block shape; without a generation its own arrays lie nowhere yet."""
+def work_of(job: Job, block: Shape, settings: Settings, limit: int, generation: gen.Generation | None = None) -> Work:
+    """The facts of a run with this block shape; without a generation its own arrays lie nowhere yet.
+
+    limit : bytes that a worker process may take; some of them are for chunks that blocks share
+    """
     frozen = {} if generation is None else generation.frozen
     passes, targets = arranged(job, block, bool(frozen.get("pyramid", settings.pyramid)))
     images = job.images if generation is None else placed(job, generation)
     folder = "" if generation is None else str(generation.folder)
-    return Work(folder, images, job.frames, passes, targets, block, settings.device)
+    recent = min(RECENT_BYTES, int(RECENT_SHARE * limit))
+    return Work(folder, images, job.frames, passes, targets, block, settings.device, recent)
 
 
 def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Generation, bool]:

@@ -11,7 +11,7 @@ from cristae.blocks.measure import Measure
 from cristae.blocks.stage import At, Stage
 from cristae.blocks.work import Pass, Work
 from cristae.cluster.model import parse_cluster
-from cristae.pipeline.execute import fitting_block, work_of
+from cristae.pipeline.execute import fitting_block, memory_limit, work_of
 from cristae.pipeline.job import Job, Settings, voxel_bytes
 
 LIKELY = (0.6, 1.6)
@@ -30,7 +30,7 @@ class Probed:
 def probe(job: Job, settings: Settings) -> Probed:
     """Time the middle block of every pass, as if it were a volume of its own; what passes write is priced, not written."""
     cluster = parse_cluster(settings.cluster, voxel_bytes(job))
-    work = work_of(job, fitting_block(job, settings, cluster), settings, None)
+    work = work_of(job, fitting_block(job, settings, cluster), settings, memory_limit(cluster, settings))
     made: dict[str, Array] = {}
     spent = total = 0.0
     for step in (p for p in work.every_pass if p.source is not None):

@@ -209,7 +209,7 @@ def decode(recipe: Recipe, path: Path, part: Part, out: np.ndarray, complete: bo
                 continue
             take = partial(_chunk, recipe, file, int(offset), int(length), room)
             key = (path, facts.st_mtime_ns, size, place)
-            out[of_out] = (take() if recent is None else recent.get(key, take))[inside]
+            out[of_out] = take()[inside] if recent is None else recent.get(key, inside, recipe.chunk, take)
 
 
 def _chunk(recipe: Recipe, file: FileIO, offset: int, length: int, room: np.ndarray | None) -> np.ndarray:

@@ -24,8 +24,9 @@ from cristae.store.shards import Part, decode, encode, recipe_of
 
 Codec = Literal["image", "label", "scratch"]
 Index = tuple[int | slice, ...]
-RECENT_BYTES = 96 << 20
-"""What a process keeps of the chunks it decoded last, while it reads blocks that overlap."""
+RECENT_BYTES = 208 << 20
+"""What a process keeps of the chunks it decoded last, while it reads blocks that overlap: a layer of 4 x 4 chunks of 8 MiB, and
+what its blocks touch of the next."""
 
 _recent = Recent(RECENT_BYTES)
 COMPLETE: dict[str, Any] = {"cristae": {"complete_shards": True}}
@@ -128,6 +129,11 @@ def _spans(index: Index) -> Part:
 def _inside(part: Part, box: Part) -> Part:
     """Where a part of a box lies inside an array that holds the box."""
     return tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
+
+
+def keep_recent(limit: int) -> None:
+    """From now on this process keeps at most `limit` bytes of decoded chunks."""
+    _recent.limit = limit
 
 
 def read(array: zarr.Array[Any], root: Path, index: Index, out: np.ndarray) -> None:

@@ -1,0 +1,35 @@
+"""Allocation: the C library's allocator, asked to give back what large blocks leave.
+
+With one arena for each thread, the readers, workers and writers of a process each keep the holes of the largest block they saw,
+and memory once taken stays taken. One arena, and maps of their own for arrays above a fixed size, hold a process to what its
+plan says (man 3 mallopt). Smaller ones stay: dask has its workers give back every 64 KiB, and most pages are wanted again at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+ARENAS = 1
+MAPPED_BYTES = 8 << 20
+KEPT_BYTES = 64 << 20
+
+ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": ARENAS,
+    "MALLOC_MMAP_THRESHOLD_": MAPPED_BYTES,
+    "MALLOC_TRIM_THRESHOLD_": KEPT_BYTES,
+}
+"""The same, for processes that are yet to start."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+
+
+@cache
+def give_back_memory() -> bool:
+    """Ask the allocator of this process, once; False where it is not glibc's."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # musl, macOS, Windows
+        return False
+    asked = {_M_ARENA_MAX: ARENAS, _M_MMAP_THRESHOLD: MAPPED_BYTES, _M_TRIM_THRESHOLD: KEPT_BYTES}
+    return all(mallopt(what, value) for what, value in asked.items())
