@@ -192,9 +192,7 @@ def _chunk_of(work: Work, step: Pass, image: int) -> Shape:
     return inner_chunk(work.block)
 
 
-def _reading(
-    step: Pass, specs: Sequence[Spec], grid: BlockGrid, chunk: Shape, recent: int
-) -> tuple[int, int, int]:
+def _reading(step: Pass, specs: Sequence[Spec], grid: BlockGrid, chunk: Shape, recent: int) -> tuple[int, int, int]:
     """Voxels read, voxels decoded, chunks decoded, over all blocks: products of what each axis adds up to.
 
     recent : chunks that a process can keep. Blocks that follow each other along an axis share the chunks between them where

@@ -212,7 +212,10 @@ def local_workers(workers: int, memory: int | None = None) -> Iterator[Any]:
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95 if memory else False,
         "distributed.scheduler.worker-saturation": 1.5,
-        "distributed.nanny.pre-spawn-environ": {**dask.config.get("distributed.nanny.pre-spawn-environ"), **ENVIRONMENT},
+        "distributed.nanny.pre-spawn-environ": {
+            **dask.config.get("distributed.nanny.pre-spawn-environ"),
+            **ENVIRONMENT,
+        },
         "distributed.logging.distributed": "critical",
         "distributed.admin.log-length": 0,
     }
