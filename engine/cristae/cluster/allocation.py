@@ -12,7 +12,7 @@ from functools import cache
 
 ARENAS = 1
 MAPPED_BYTES = 8 << 20
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 16 << 20
 
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": ARENAS,
