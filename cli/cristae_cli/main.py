@@ -157,6 +157,7 @@ def plan(
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
+    pyramid: o.Pyramid = True,
     device: o.Device = "auto",
 ) -> None:
     """Say what a run would read, write and need, and refuse what cannot fit. Nothing is written."""
@@ -166,7 +167,7 @@ def plan(
 
     found = load_pipeline(pipeline, set_ or [])
     job = run_job(found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time))
-    settings = o.settings(cluster, memory, block, device, False)
+    settings = o.settings(cluster, memory, block, device, False, pyramid=pyramid)
     made, limit = plan_of(job, settings)
     timed = None
     if probe:

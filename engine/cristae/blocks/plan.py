@@ -4,7 +4,7 @@ A worker holds at most, at any moment:
 
     its imports (BASELINE)
     where blocks overlap, the chunks it decoded last (Work.recent)
-    the block it works on, and the one its reader thread has ready: source, what lies beside it, and what decoding takes
+    the block it works on, and the one its reader thread has ready (Pass.ahead): source, what lies beside it, and what decoding takes
     the largest stage: its input, its output and its working memory
     the block its writer thread has behind: the voxels, and the shard as it is encoded
 """
@@ -165,7 +165,7 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
     beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for a in step.measures for r in a.beside)
     out_item = np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     halo = read / voxels if read else 1.0
-    recent = min(work.recent, source * item) if read > voxels else 0
+    recent = min(work.recent, source * item) if read > source else 0  # blocks overlap
     ns = sum(s.cost.ns_per_voxel for s in step.chain) * halo + sum(a.measure.cost.ns_per_voxel for a in step.measures)
     ns += decoded / max(1, voxels) * item * READ_NS_PER_BYTE + beside * READ_NS_PER_BYTE + out_item * WRITE_NS_PER_BYTE
     return PassPlan(
@@ -239,4 +239,4 @@ def _block_memory(work: Work, step: Pass, image: int, specs: Sequence[Spec], gri
     ] + [sizes[-1] + core.size * a.measure.cost.bytes_per_voxel for a in step.measures]
     out = core.size * np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     computing = max([w - (sizes[0] if i == 0 and source else 0) for i, w in enumerate(work_bytes)], default=0)
-    return int(2 * (source + beside) + source / 2 + computing + 2.5 * out)
+    return int((2 if step.ahead else 1) * (source + beside) + source / 2 + computing + 2.5 * out)

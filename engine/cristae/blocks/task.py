@@ -95,7 +95,8 @@ def run_batch(order: Order) -> Report:
         behind: list[tuple[int, Future[list[list[Any]]], list[tuple[Asked, str, Partial]], bool]] = []
         for i, block in enumerate(order.blocks):
             current = ahead or reader.submit(job.read, block)
-            ahead = reader.submit(job.read, order.blocks[i + 1]) if i + 1 < len(order.blocks) else None
+            wanted = step.ahead and i + 1 < len(order.blocks)
+            ahead = reader.submit(job.read, order.blocks[i + 1]) if wanted else None
             try:
                 found, array, empty = job.compute(current.result())
                 report.calls += 1

@@ -60,6 +60,7 @@ class Pass:
     sink: str | None = None
     grid_of: str | None = None  # where no voxel is read: the array whose blocks are walked
     before: tuple[Pass, ...] = ()  # done first and in memory, where the image is one block
+    ahead: bool = True  # read the next block while one is computed; not where what is read is several times the block
 
     @property
     def first_source(self) -> Ref | None:

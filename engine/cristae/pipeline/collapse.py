@@ -36,7 +36,8 @@ def _pyramids(job: Job, work: Work) -> list[Pass]:
             how: How = "mode" if output.kind == "label" else "mean"
             stage = downsample(factors, voxel_um=voxel, how=how)
             after = f"{step.sink}:{level}"
-            passes.append(Pass(f"{step.sink}: level {level}", Ref(before, channel), (stage,), ({},), (), after))
+            name, source = f"{step.sink}: level {level}", Ref(before, channel)
+            passes.append(Pass(name, source, (stage,), ({},), (), after, ahead=False))
             voxel, before = tuple(v * f for v, f in zip(voxel, factors, strict=True)), after
     return passes
 

@@ -45,8 +45,8 @@ class Status:
     held_by: str | None
     passes: tuple[PassStatus, ...]
     failed: tuple[Failed, ...]
-    seconds: float
-    peak: int
+    worker_seconds: float  # all blocks, added up over the workers
+    peak: int  # bytes of one process
 
 
 def runs_at(path: str) -> list[Path]:
