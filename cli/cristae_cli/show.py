@@ -124,7 +124,7 @@ def show_status(runs: Sequence[Any], with_failed: bool, as_json: bool) -> None:
                         "name": r.name,
                         "state": r.state,
                         "held_by": r.held_by,
-                        "seconds": r.seconds,
+                        "worker_seconds": r.worker_seconds,
                         "peak": r.peak,
                         "passes": [{n: getattr(p, n) for n in p.__dataclass_fields__} for p in r.passes],
                         "failed": [{n: getattr(f, n) for n in f.__dataclass_fields__} for f in r.failed],
