@@ -3,7 +3,7 @@
 A worker holds at most, at any moment:
 
     its imports (BASELINE)
-    where blocks overlap, the chunks it decoded last (Work.recent)
+    where blocks share chunks, those it decoded last (Work.recent)
     the block it works on, and the one its reader thread has ready (Pass.ahead): source, what lies beside it, and what decoding takes
     the largest stage: its input, its output and its working memory
     the block its writer thread has behind: the voxels, and the shard as it is encoded
@@ -156,16 +156,20 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
     grid = BlockGrid(specs[-1].shape, work.block)
     blocks, voxels = len(grid), prod(grid.shape)
     ndim = len(grid.shape)
-    chunk = _chunk_of(work, step, image)
     item = np.dtype(specs[0].dtype).itemsize if step.source is not None else 0
-    read = decoded = chunks = 0
-    if step.source is not None:
-        read, decoded, chunks = _reading(step, specs, grid, chunk, work.recent // (prod(chunk) * item))
-    source = prod(specs[0].shape)
+    source, axes = prod(specs[0].shape), _reading(work, step, image)
+    read = chunks = recent = 0
+    decoded = 0.0
+    if axes:
+        chunk_bytes = prod(_chunk_of(work, step, image)) * item
+        read, chunks = prod(a.voxels for a in axes), _decoded(axes, work.recent // chunk_bytes)
+        decoded = source * chunks / prod(a.chunks for a in axes)
+        # Chunks at the far edge are kept whole.
+        kept = min(work.recent, prod(a.chunks for a in axes) * chunk_bytes)
+        recent = kept if any(a.touched > a.chunks for a in axes) else 0
     beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for a in step.measures for r in a.beside)
     out_item = np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     halo = read / voxels if read else 1.0
-    recent = min(work.recent, source * item) if read > source else 0  # blocks overlap
     ns = sum(s.cost.ns_per_voxel for s in step.chain) * halo + sum(a.measure.cost.ns_per_voxel for a in step.measures)
     ns += decoded / max(1, voxels) * item * READ_NS_PER_BYTE + beside * READ_NS_PER_BYTE + out_item * WRITE_NS_PER_BYTE
     return PassPlan(
@@ -192,35 +196,55 @@ def _chunk_of(work: Work, step: Pass, image: int) -> Shape:
     return inner_chunk(work.block)
 
 
-def _reading(step: Pass, specs: Sequence[Spec], grid: BlockGrid, chunk: Shape, recent: int) -> tuple[int, int, int]:
-    """Voxels read, voxels decoded, chunks decoded, over all blocks: products of what each axis adds up to.
+@dataclass(frozen=True)
+class _Axis:
+    """What the blocks of a pass read along one axis."""
 
-    recent : chunks that a process can keep. Blocks that follow each other along an axis share the chunks between them where
-        there is room for all that are touched in the meantime; the last axis is walked first.
-    """
-    shapes = [s.shape for s in specs]
-    ndim, shape = len(grid.shape), shapes[0]
+    voxels: int  # added up over the blocks
+    touched: int  # chunks, added up over the blocks
+    chunks: int  # that there are
+    longest: int  # chunks of one block
+
+
+def _reading(work: Work, step: Pass, image: int) -> list[_Axis]:
+    if step.source is None:
+        return []
+    specs, grid, chunk = work.specs(image, step), work.grid(image, step), _chunk_of(work, step, image)
+    shapes, ndim = [s.shape for s in specs], len(grid.shape)
     halo = widest([a.measure.halo for a in step.measures], ndim)
-    counts = [-(-n // c) for n, c in zip(shape, chunk, strict=True)]
-    reads, spans, longest = [], [], []
+    found = []
     for axis in range(ndim):
-        total, covered = 0, []
+        voxels, touched = 0, []
         for k in range(grid.counts[axis]):
             position = [0] * ndim
             position[axis] = k
             core = grid.core(grid.index(tuple(position)))
             box = needs(step.chain, shapes, core.grow(halo), core)[0]
             a, b, c = box.start[axis], box.stop[axis], chunk[axis]
-            total += b - a
-            covered.append(-(-b // c) - a // c)
-        reads.append(total)
-        spans.append(sum(covered))
-        longest.append(max(covered))
-    for axis in range(ndim):
-        if prod(longest[: axis + 1]) * prod(counts[axis + 1 :]) <= recent:
-            spans[axis] = min(spans[axis], counts[axis])
-    chunks = prod(spans)
-    return prod(reads), int(chunks / prod(counts) * prod(shape)), chunks
+            voxels += b - a
+            touched.append(-(-b // c) - a // c)
+        found.append(_Axis(voxels, sum(touched), -(-shapes[0][axis] // chunk[axis]), max(touched)))
+    return found
+
+
+def shares_chunks(work: Work, step: Pass) -> bool:
+    """Whether some chunk is read by several blocks of a pass, so that keeping it for a while saves decoding it again."""
+    inner = (*step.before, step)[0]
+    some = [image for image, _ in _alike(work, inner, dict.fromkeys(range(len(work.images)), 1))]
+    return any(a.touched > a.chunks for image in some for a in _reading(work, inner, image))
+
+
+def _decoded(axes: Sequence[_Axis], recent: int) -> int:
+    """Chunks decoded by one process that can keep so many of them.
+
+    Blocks that follow each other along an axis share what lies between them where there is room for all that is touched in
+    the meantime; the last axis is walked first.
+    """
+    touched = [a.touched for a in axes]
+    for n, axis in enumerate(axes):
+        if prod(a.longest for a in axes[: n + 1]) * prod(a.chunks for a in axes[n + 1 :]) <= recent:
+            touched[n] = min(axis.touched, axis.chunks)
+    return prod(touched)
 
 
 def _block_memory(work: Work, step: Pass, image: int, specs: Sequence[Spec], grid: BlockGrid, ndim: int) -> int:

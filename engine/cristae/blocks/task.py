@@ -24,6 +24,7 @@ from cristae.blocks import answers as stored
 from cristae.blocks.evaluate import Answers, apply_chain, needs, widest
 from cristae.blocks.inside import inputs_of, visit
 from cristae.blocks.measure import Answer, Partial
+from cristae.blocks.plan import shares_chunks
 from cristae.blocks.protocol import reached
 from cristae.blocks.stage import At
 from cristae.blocks.work import Asked, Frame, Layout, Pass, Ref, Work, group_of, load_work
@@ -83,9 +84,9 @@ def run_batch(order: Order) -> Report:
     """Every block of an order, in turn; never raises for a block's own failure."""
     start = time.perf_counter()
     work = load_work(order.work, order.digest)
-    keep_recent(work.recent)
     step = work.passes[order.number]
-    layout, first_times = _walked(order.work, order.digest, order.number)
+    layout, first_times, recent = _walked(order.work, order.digest, order.number)
+    keep_recent(recent)
     report = Report(order.number, order.attempt)
     partials: dict[tuple[str, str], list[Partial]] = {}
     kept: dict[str, np.ndarray] = {}
@@ -121,13 +122,14 @@ def run_batch(order: Order) -> Report:
 
 
 @lru_cache(maxsize=64)
-def _walked(path: str, digest: str, number: int) -> tuple[Layout, Mapping[int, int]]:
-    """How a pass numbers its blocks, and the first time point of each image: the same for every batch."""
+def _walked(path: str, digest: str, number: int) -> tuple[Layout, Mapping[int, int], int]:
+    """How a pass numbers its blocks, the first time point of each image, and bytes of chunks to keep: alike for every batch."""
     work = load_work(path, digest)
     first: dict[int, int] = {}
     for frame in work.frames:
         first[frame.image] = min(frame.t, first.get(frame.image, frame.t))
-    return work.layout(work.passes[number]), first
+    step = work.passes[number]
+    return work.layout(step), first, work.recent if shares_chunks(work, step) else 0
 
 
 def _settle(

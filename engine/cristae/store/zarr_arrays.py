@@ -133,7 +133,7 @@ def _inside(part: Part, box: Part) -> Part:
 
 def keep_recent(limit: int) -> None:
     """From now on this process keeps at most `limit` bytes of decoded chunks."""
-    _recent.limit = limit
+    _recent.keep(limit)
 
 
 def read(array: zarr.Array[Any], root: Path, index: Index, out: np.ndarray) -> None:
