@@ -10,7 +10,7 @@ import scipy.fft
 import scipy.ndimage
 
 from cristae import array
-from cristae.errors import InvalidConfiguration
+from cristae.errors import InvalidConfiguration, UsageError
 
 
 def test_numpy_arrays_live_in_numpy() -> None:
@@ -50,7 +50,7 @@ def test_the_host_costs_no_copy() -> None:
 
 @pytest.mark.parametrize("word", ["gpu", "cuda:x", "cuda:-1", "CPU", "", "tpu:0", "cpu:1"])
 def test_a_word_that_is_no_device_is_refused(word: str) -> None:
-    with pytest.raises(InvalidConfiguration, match="is not one of auto, cpu, cuda, cuda:N"):
+    with pytest.raises(UsageError, match="is not one of auto, cpu, cuda, cuda:N"):
         array.resolve_device(word)
 
 

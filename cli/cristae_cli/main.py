@@ -303,6 +303,8 @@ def main() -> None:
         show = getattr(error, "format_message", None)  # what typer says of words it cannot understand
         if show is None:
             raise
+        if not show():  # no word at all: the help was printed
+            sys.exit(2)
         _end(f"{show().rstrip('.')}; see 'cristae --help'", 2)
 
 

@@ -94,8 +94,10 @@ def time_range(text: str | None) -> tuple[int, int] | None:
     found = re.fullmatch(r"(\d+)(?::(\d+))?", text)
     if not found:
         raise UsageError(f"--time {text} is not a range of time points; write A:B with B not included, or one number")
-    start = int(found[1])
-    return start, int(found[2]) if found[2] else start + 1
+    start, stop = int(found[1]), int(found[2] or int(found[1]) + 1)
+    if stop <= start:
+        raise UsageError(f"--time {text} holds no time point; write A:B with A before B, which is not included")
+    return start, stop
 
 
 def memory(text: str | None) -> int | None:

@@ -124,6 +124,7 @@ def show_status(runs: Sequence[Any], with_failed: bool, as_json: bool) -> None:
                         "name": r.name,
                         "state": r.state,
                         "held_by": r.held_by,
+                        "why": r.why,
                         "worker_seconds": r.worker_seconds,
                         "peak": r.peak,
                         "passes": [{n: getattr(p, n) for n in p.__dataclass_fields__} for p in r.passes],
@@ -135,7 +136,8 @@ def show_status(runs: Sequence[Any], with_failed: bool, as_json: bool) -> None:
         )
         return
     for run in runs:
-        print(f"{run.name}: {run.state}" + (f", by {run.held_by}" if run.held_by else ""))
+        more = f", by {run.held_by}" if run.held_by else f": {run.why}" if run.why else ""
+        print(f"{run.name}: {run.state}{more}")
         for p in run.passes:
             aside = f", {p.aside} failed (set aside)" if p.aside else ""
             print(f"  {p.committed}/{p.total} {p.name}{aside}")
@@ -147,13 +149,21 @@ def show_status(runs: Sequence[Any], with_failed: bool, as_json: bool) -> None:
 def show_stages(name: str | None, schema: bool) -> None:
     """The steps of a pipeline and what may be set on each."""
     import inspect
+    from difflib import get_close_matches
 
     from cristae.errors import InvalidConfiguration
-    from cristae.pipeline.operations import PLANNED, parameters, stages
+    from cristae.pipeline.operations import PLANNED, measure, parameters, stages
 
-    found = stages()
+    found = {**stages(), "measure": measure}
+    if name in PLANNED:
+        raise InvalidConfiguration(f"step {name} is part of the format but not built yet")
     if name is not None and name not in found:
-        raise InvalidConfiguration(f"there is no step {name}; there are {', '.join(found)}")
+        near = get_close_matches(name, found, 1)
+        raise InvalidConfiguration(
+            f"there is no step {name}; "
+            + (f"the nearest is {near[0]}, all are " if near else "there are ")
+            + ", ".join(found)
+        )
     if schema:
         print(json.dumps({n: _schema(parameters(n)) for n in found if name in (None, n)}))
         return
@@ -161,7 +171,7 @@ def show_stages(name: str | None, schema: bool) -> None:
         print(f"{name}: {inspect.getdoc(found[name])}")
         return
     _rows([(n, (inspect.getdoc(f) or "").partition("\n")[0]) for n, f in found.items()])
-    print(f"measure  columns of every object, after label\n\nnot built yet: {', '.join(PLANNED)}")
+    print(f"\nnot built yet: {', '.join(PLANNED)}")
 
 
 def _schema(parameters: Any) -> dict[str, Any]:

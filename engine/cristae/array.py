@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cristae.errors import InvalidConfiguration
+from cristae.errors import InvalidConfiguration, UsageError
 
 Array = Any
 """numpy.ndarray or cupy.ndarray; kernels never mix them."""
@@ -82,13 +82,14 @@ def resolve_device(device: str) -> str:
 
     Raises
     ------
+    UsageError : if the word is none of these.
     InvalidConfiguration : if a GPU is asked for by name and cannot be used; there is no silent fall to the CPU.
     """
     if device == "cpu":
         return device
     name, _, index = device.partition(":")
     if name not in ("auto", "cuda") or (index and not index.isdigit()):
-        raise InvalidConfiguration(f"--device {device} is not one of auto, cpu, cuda, cuda:N")
+        raise UsageError(f"--device {device} is not one of auto, cpu, cuda, cuda:N")
     if usable := _cuda_devices():
         n = int(index or 0)
         if n < usable:

@@ -10,7 +10,7 @@ import pytest
 
 from cristae.cluster import model
 from cristae.cluster.model import SMALL_BYTES, Cluster, parse_cluster, usable_cores, usable_memory
-from cristae.errors import InvalidConfiguration
+from cristae.errors import InvalidConfiguration, UsageError
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_scheduler_file_must_be_there(tmp_path: Path) -> None:
     "text", ["", "many", "threads:0", "local:-1", "local:x", "none:2", "auto:3", "threads:1.5", "Local:2"]
 )
 def test_other_words_are_refused_with_those_there_are(text: str) -> None:
-    with pytest.raises(InvalidConfiguration, match=r"is not one of auto, none, threads:N, local:N"):
+    with pytest.raises(UsageError, match=r"is not one of auto, none, threads:N, local:N"):
         parse_cluster(text, 0)
 
 

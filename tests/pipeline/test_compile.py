@@ -15,7 +15,7 @@ from cristae.labels import label
 from cristae.morphology.moments import shape
 from cristae.pipeline.compile import GAIN, Choice, Node, Passes, refuse_float_mask, staged
 from cristae.pipeline.file import load
-from cristae.pipeline.jobs import Inputs, ObjectPasses, object_passes
+from cristae.pipeline.objects import ObjectPasses, object_passes
 from cristae.pipeline.operations import BY_THE_ENGINE, build, known, parameters, stages
 from cristae.store.create import create_volume, publish
 from cristae.store.volume import Volume
@@ -222,7 +222,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Volume:
 
 def objects(volume: Volume, text: str) -> ObjectPasses:
     (item,) = load(f"output: {{name: mito}}\nchannel: 1\nsteps:\n{text}\n", known()).objects
-    return object_passes(item, volume, Inputs())
+    return object_passes(item, volume, None)
 
 
 def names(passes: Sequence[Pass]) -> list[list[str]]:

@@ -107,7 +107,7 @@ def run_batch(order: Order) -> Report:
                     _settle(behind.pop(), report, partials, kept)
                 behind.append((block, writer.submit(job.write, block, array), found, empty))
             except Exception as error:
-                report.failed.append(classify(block, error))
+                report.failed.append(classify(block, job.blamed(error, block)))
         for item in behind:
             _settle(item, report, partials, kept)
     if report.done and (partials or kept):
@@ -233,10 +233,18 @@ class _Job:
         )
         if not own and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InvalidInput(
-                f"{self.work.images[frame.image].name} holds NaN or infinite voxels between {box.start} and {box.stop}; "
+                f"{volume.path} holds NaN or infinite voxels between {box.start} and {box.stop}; "
                 "replace them before the run"
             )
         return array
+
+    def blamed(self, error: Exception, block: int) -> Exception:
+        """The error; one about voxels says in which file they are."""
+        frame, *_ = self.place(block)
+        volume = self.work.images[frame.image].volumes.get("input")
+        if not isinstance(error, InvalidInput) or volume is None or volume.path in str(error):
+            return error
+        return InvalidInput(f"{volume.path}: {error}")
 
     def checked(self, read: _Read) -> list[list[int]]:
         """The checksum of the input voxels of the core, where a pass reads the user's own image."""

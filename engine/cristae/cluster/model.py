@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cristae.errors import InvalidConfiguration
+from cristae.errors import InvalidConfiguration, UsageError
 
 SMALL_BYTES = 1 << 30
 """Below this much voxel data `auto` takes threads: starting processes would cost more than they bring."""
@@ -49,7 +49,8 @@ def parse_cluster(text: str, work_bytes: int) -> Cluster:
 
     Raises
     ------
-    InvalidConfiguration : if the text is none of the forms above.
+    UsageError : if the text is none of the forms above.
+    InvalidConfiguration : if there is no such scheduler file.
     """
     cores = usable_cores()
     name, _, count = text.partition(":")
@@ -65,7 +66,7 @@ def parse_cluster(text: str, work_bytes: int) -> Cluster:
         if not os.path.isfile(text):
             raise InvalidConfiguration(f"--cluster {text}: there is no such scheduler file")
         return Cluster("file", 1, text)
-    raise InvalidConfiguration(
+    raise UsageError(
         f"--cluster {text} is not one of auto, none, threads:N, local:N, tcp://HOST:PORT or a scheduler's .json file"
     )
 

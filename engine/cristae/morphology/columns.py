@@ -72,6 +72,9 @@ def _columns() -> dict[str, Column]:
 
 
 COLUMNS: Mapping[str, Column] = _columns()
+KEY = ("image", "t", "label")
+"""Columns that every table begins with."""
+
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(column.group for column in COLUMNS.values()))
 
 
@@ -108,6 +111,8 @@ def expand(names: Iterable[str], *, ndim: int = 3, channels: Sequence[str] = ())
     columns = [column for group in known.values() for column in group]
     wanted = set(known["index"])
     for name in names:
+        if name in KEY:
+            continue
         if name in known:
             wanted.update(known[name])
         elif name in columns:
@@ -123,10 +128,9 @@ def expand(names: Iterable[str], *, ndim: int = 3, channels: Sequence[str] = ())
 
 
 def _unknown(name: str, known: Sequence[str]) -> InvalidConfiguration:
-    near = get_close_matches(name, known, 1, cutoff=0.0)
-    return InvalidConfiguration(
-        f"there is no column or group {name!r}; the nearest is {near[0]!r}, all are: {', '.join(known)}"
-    )
+    near = get_close_matches(name, known, 1)
+    nearest = f"the nearest is {near[0]!r}, all are" if near else "there are"
+    return InvalidConfiguration(f"there is no column or group {name!r}; {nearest}: {', '.join(known)}")
 
 
 def finish_rows(

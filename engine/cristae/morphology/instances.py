@@ -35,8 +35,8 @@ from cristae.cluster.model import usable_cores
 from cristae.errors import InvalidConfiguration
 from cristae.grid import BlockGrid, Box, Shape
 from cristae.morphology import COLUMNS
+from cristae.morphology.columns import KEY
 from cristae.morphology.planning import (
-    KEY,
     Census,
     Ids,
     Place,

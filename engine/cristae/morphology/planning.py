@@ -20,12 +20,10 @@ import numpy as np
 from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Shape, choose_block
 from cristae.morphology import parts
-from cristae.morphology.columns import expand, group_of
+from cristae.morphology.columns import KEY, expand, group_of
 from cristae.morphology.parts import Part
 from cristae.morphology.rows import segments
 from cristae.morphology.sources import Shown, Source
-
-KEY = ("image", "t", "label")
 
 Ids = int | Iterable[int]
 

@@ -17,9 +17,9 @@ import polars as pl
 from cristae.blocks.evaluate import widest
 from cristae.blocks.stage import At
 from cristae.morphology import finish_rows
+from cristae.morphology.columns import KEY
 from cristae.morphology.parts import Part
 from cristae.morphology.planning import (
-    KEY,
     Census,
     Place,
     Scene,

@@ -19,7 +19,7 @@ from cristae.blocks.run import run_passes
 from cristae.blocks.work import Work
 from cristae.cluster.executor import open_cluster
 from cristae.cluster.model import Cluster, parse_cluster, usable_memory
-from cristae.errors import CristaeError, PlanRefused
+from cristae.errors import CristaeError, PlanRefused, Stopped
 from cristae.grid import Shape
 from cristae.pipeline import generation as gen
 from cristae.pipeline.audit import compare
@@ -135,7 +135,7 @@ def fitting_block(job: Job, settings: Settings, cluster: Cluster) -> Shape:
     """
     limit = memory_limit(cluster, settings)
     block = block_of(job, settings)
-    chunk = next((v.chunk for image in job.images for v in image.volumes.values()), block)
+    chunk = settings.chunk or next((v.chunk for image in job.images for v in image.volumes.values()), block)
     fits = block
     needed = made = make_plan(work_of(job, block, settings, limit), cluster.threads)
     while needed.memory > limit and max(fits) > 16:
@@ -250,4 +250,8 @@ def _recorded(path: Path, listen: Listener) -> Iterator[Listener]:
             log.write(json.dumps({"at": round(time.time(), 3), **event}) + "\n")
             listen(event)
 
-        yield record
+        try:
+            yield record
+        except (CristaeError, Stopped) as error:
+            record({"event": "ended", "error": str(error)})
+            raise

@@ -153,6 +153,10 @@ def _number(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else dict(value) if isinstance(value, Mapping) else str(value)
 
 
+SHOWN = {"label_faces": "label", "label_ids": "label"}
+"""Stages under the names that users know."""
+
+
 def _difference(before: Any, after: Any) -> str:
     """What differs, and nothing else."""
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
@@ -165,14 +169,18 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
     """Raise PlanRefused, naming the first thing that changed and both ways out, unless the keys are equal."""
     if old == new:
         return
-    section = next(s for s in dict.fromkeys((*new, *old)) if old.get(s) != new.get(s))
+    # What the user said first; what follows from it, such as the measures that columns need, last.
+    said = [s for s in new if s not in ("steps", "halos", "stages", "order")]
+    section = next(s for s in dict.fromkeys((*said, *new, *old)) if old.get(s) != new.get(s))
     words = {"steps": "parameters of", "stages": "the source of", "inputs": "the input", "halos": "the halo of"}
     what = words.get(section, section)
     before, after = old.get(section), new.get(section)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         name = next(n for n in dict.fromkeys((*after, *before)) if before.get(n) != after.get(n))
         hidden = section in ("stages", "inputs")
-        what = f"{what} {name}" + ("" if hidden else f" ({_difference(before.get(name), after.get(name))})")
+        what = f"{what} {SHOWN.get(name, name)}" + (
+            "" if hidden else f" ({_difference(before.get(name), after.get(name))})"
+        )
     else:
         what = f"{what} ({before} -> {after})"
     raise PlanRefused(

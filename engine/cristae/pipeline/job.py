@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cristae.blocks.work import Frame, Image, Pass, Target, Work
-from cristae.errors import PlanRefused
-from cristae.grid import Shape, choose_block
+from cristae.errors import PlanRefused, UsageError
+from cristae.grid import Shape, choose_block, round_up
 from cristae.pipeline.compile import Choice
 from cristae.store.facts import Channel
 
@@ -92,7 +92,20 @@ def block_of(job: Job, settings: Settings) -> Shape:
     shapes = [v.spatial_shape for v in volumes]
     if len({len(s) for s in shapes}) > 1:
         raise PlanRefused("images of two and of three dimensions cannot share a run; give them in two commands")
-    return choose_block(shapes, [v.chunk for v in volumes], settings.block)
+    ndim, where = len(shapes[0]), volumes[0].path
+    for option, numbers in (("--block (or --shard)", settings.block), ("--chunk", settings.chunk)):
+        if numbers is not None and len(numbers) != ndim:
+            raise UsageError(
+                f"{option} has {len(numbers)} numbers, but {where} has {ndim} axes of space; give one for each"
+            )
+    if settings.chunk is None:
+        return choose_block(shapes, [v.chunk for v in volumes], settings.block)
+    block = choose_block(shapes, [settings.chunk], settings.block)
+    if settings.block is not None and any(b % c for b, c in zip(settings.block, settings.chunk, strict=True)):
+        raise UsageError(
+            f"a shard of {settings.block} is not a whole number of chunks of {settings.chunk}; change --shard or --chunk"
+        )
+    return tuple(round_up(b, c) for b, c in zip(block, settings.chunk, strict=True))
 
 
 def voxel_bytes(job: Job) -> int:

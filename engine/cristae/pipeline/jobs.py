@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cristae.blocks.stage import Spec
-from cristae.blocks.work import Asked, Frame, Image, Pass, Ref, Target
-from cristae.errors import InvalidConfiguration, InvalidInput
-from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask, staged
-from cristae.pipeline.file import Object, PipelineFile, Step, load
+from cristae.blocks.work import Frame, Image, Pass, Ref, Target
+from cristae.errors import InvalidConfiguration, InvalidInput, UsageError
+from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask
+from cristae.pipeline.file import PipelineFile, load
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
-from cristae.pipeline.operations import build, known, stages
+from cristae.pipeline.objects import object_passes, one_channel, spec_of, table_measures
+from cristae.pipeline.operations import build, known
 from cristae.pipeline.overview import Overview, overview_name
-from cristae.pipeline.projection import projections
-from cristae.pipeline.tables import Description, Group, Table
+from cristae.pipeline.tables import Description, Table
 from cristae.store.tables import check_suffix
 from cristae.store.volume import Volume, open_volume
 
 STORE_SUFFIX = ".zarr"
+FILE_SUFFIXES = (".tif", ".tiff", ".npy", ".npz", ".png", ".csv", ".parquet")
 PICTURES = 100
 """Images of a collection that get an overview; the pictures of ten thousand fields would take longer than their labels."""
 
@@ -55,21 +55,9 @@ class Inputs:
 
 def absolute(path: str) -> str:
     """A path as workers find it, whose working folder may be another."""
+    if not path:
+        raise UsageError("a path on the command line is empty; name a file or folder")
     return os.path.abspath(path)
-
-
-def one_channel(volume: Volume, wanted: str | int | None) -> int:
-    """The channel to work on; may be left out where there is one."""
-    if wanted is None and volume.channel_count > 1:
-        names = ", ".join(f"{n}: {c.name}" for n, c in enumerate(volume.channels))
-        raise InvalidInput(
-            f"{volume.path} has {volume.channel_count} channels ({names}); name one with --channel or channel:"
-        )
-    return volume.channel_index(wanted if wanted is not None else 0)
-
-
-def _spec(volume: Volume) -> Spec:
-    return Spec(volume.spatial_shape, volume.dtype, volume.voxel_um)
 
 
 def _label_place(dst: Path) -> tuple[Path, Path, str, Path | None]:
@@ -77,6 +65,23 @@ def _label_place(dst: Path) -> tuple[Path, Path, str, Path | None]:
     if dst.parent.name == "labels" and dst.parent.parent.suffix == STORE_SUFFIX:
         return dst.parent.parent, dst, dst.name, dst.parent.parent
     return dst, dst, stem(dst), None
+
+
+def _folder(dst: str) -> Path:
+    """Where a store goes."""
+    path = Path(absolute(dst))
+    if path.suffix.lower() in FILE_SUFFIXES:
+        raise InvalidConfiguration(f"{dst} would be a folder in the name of a file; call it {stem(path)}.ome.zarr")
+    return path
+
+
+def _apart(out: Path, volume: Volume) -> None:
+    """Refuse to write into an input."""
+    source = Path(volume.path).resolve()
+    if source == out.resolve() or source in out.resolve().parents:
+        raise InvalidConfiguration(
+            f"{out} lies in the input {volume.path}, which is not written to; give another place"
+        )
 
 
 def stem(path: Path) -> str:
@@ -91,9 +96,16 @@ def stem(path: Path) -> str:
 def label_job(mask: str, dst: str, inputs: Inputs, params: Mapping[str, Any]) -> Job:
     """`cristae label MASK DST`: components of a mask, as a label."""
     volume = inputs.open(mask)
-    spec = _spec(volume)
+    spec = spec_of(volume)
     refuse_float_mask("label", spec)
-    root, final, name, store = _label_place(Path(absolute(dst)))
+    root, final, name, store = _label_place(_folder(dst))
+    if store is None:
+        _apart(final, volume)
+    elif (store / "zarr.json").exists() and (image := open_volume(str(store))).spatial_shape != volume.spatial_shape:
+        raise InvalidInput(
+            f"{volume.path} is {_times(volume.spatial_shape)} voxels but the image {store} is "
+            f"{_times(image.spatial_shape)}; labels lie beside the image they belong to: give another DST"
+        )
     channel = one_channel(volume, inputs.channel)
     node = Node("label", build("label", params, spec), None, spec)
     node = replace(node, spec=node.stage.output(spec))
@@ -114,15 +126,17 @@ def label_job(mask: str, dst: str, inputs: Inputs, params: Mapping[str, Any]) ->
 def convert_job(src: str, dst: str, inputs: Inputs, chunk: Sequence[int] | None) -> Job:
     """`cristae convert SRC DST`: the same voxels as OME-Zarr 0.5."""
     volume = inputs.open(src)
+    final = _folder(dst)
+    _apart(final, volume)
     one = None if inputs.channel is None else volume.channel_index(inputs.channel)
     chosen = range(volume.channel_count) if one is None else (one,)
     frames = [replace(f, c=c) for f in inputs.frames(0, volume) for c in chosen]
     step = Pass("convert: copy", Ref("input", None), sink="image")
     called = tuple(volume.channels[c] for c in chosen)
-    output = ArrayOutput("image", 0, volume.kind, Path(absolute(dst)), None, None, called, every_channel=one is None)
+    output = ArrayOutput("image", 0, volume.kind, final, None, None, called, every_channel=one is None)
     return Job(
         "convert",
-        Path(absolute(dst)),
+        final,
         (Image(volume.name, {"input": volume}),),
         tuple(frames),
         (step,),
@@ -138,7 +152,7 @@ def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, column
     check_suffix(path)
     volume = inputs.open(labels)
     volumes = {"input": volume}
-    spec = _spec(volume)
+    spec = spec_of(volume)
     refuse_float_mask("measure", spec)
     channels: list[int] = []
     if image is not None:
@@ -183,32 +197,6 @@ def _times(shape: Sequence[int]) -> str:
     return " x ".join(str(n) for n in shape)
 
 
-def table_measures(
-    name: str, spec: Spec, raw: str, channels: Sequence[int], image: Volume | None, columns: Sequence[str] | None
-) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
-    """Measures of a table and the columns each gives. Intensity is of the raw channels, never of a filter."""
-    from cristae.morphology.columns import expand, group_of
-    from cristae.morphology.parts import index_part, parts_of
-
-    called = [image.channels[c].name for c in channels] if image is not None else []
-    wanted = list(columns) if columns is not None else ["shape", *(["intensity"] if channels else [])]
-    shown = expand(wanted, ndim=spec.ndim, channels=called)
-    if not channels and any(group_of(column) == "intensity" for column in shown):
-        raise InvalidConfiguration("intensity columns need the image; give --image, or leave them out of --columns")
-    dtype = image.dtype if image is not None else "uint16"
-    parts = parts_of(shown, voxel_um=spec.voxel_um, channels=called, dtype=dtype)
-    if not parts or "shape" not in parts[0].groups:
-        parts = (index_part(spec.voxel_um), *parts)
-    asked: list[Asked] = []
-    groups: list[Group] = []
-    for part in parts:
-        beside = () if part.channel is None else (Ref(raw, channels[part.channel]),)
-        key = f"{name}/table/{part.measure.name}" + (f"-{beside[0].channel}" if beside else "")
-        asked.append(Asked(key, part.measure, {}, beside))
-        groups += [Group(key, g, shown, part.suffix if g == "intensity" else None) for g in part.groups]
-    return tuple(asked), tuple(groups)
-
-
 def load_pipeline(path: str, changes: Sequence[str]) -> PipelineFile:
     """A pipeline file with the values of `--set` in place."""
     return load(Path(path), known(), changes)
@@ -232,6 +220,8 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             f"{volumes[0].path} cannot hold results itself; give --out DIR for the labels and the table"
         )
     root = Path(volumes[0].path) if out is None else Path(absolute(out))
+    for volume in volumes if out is not None else ():
+        _apart(root, volume)
     passes: list[Pass] = []
     targets: list[Target] = []
     arrays: list[ArrayOutput] = []
@@ -239,7 +229,10 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     choices: list[Choice] = []
     columns: dict[str, Any] = {}
     for item in pipeline.objects:
-        built = object_passes(item, volumes[0], inputs)
+        try:
+            built = object_passes(item, volumes[0], inputs.channel)
+        except InvalidConfiguration as error:
+            raise InvalidConfiguration(f"{pipeline.path}: {error}") from error
         passes += built.passes
         targets += built.targets
         choices += built.choices
@@ -311,78 +304,3 @@ def _unlike(volumes: Sequence[Volume]) -> None:
                     f"{other.path} has {what.replace('_', ' ')} {getattr(other, what)} but {first.path} has "
                     f"{getattr(first, what)}; run them apart"
                 )
-
-
-@dataclass(frozen=True)
-class ObjectPasses:
-    """What one object's steps compile to."""
-
-    passes: tuple[Pass, ...]
-    targets: tuple[Target, ...]
-    choices: tuple[Choice, ...]
-    table: Table | None
-    overview: str | None  # key of the answer that holds its projections
-
-
-def object_passes(item: Object, volume: Volume, inputs: Inputs) -> ObjectPasses:
-    """Passes of one object's steps over an image like `volume`.
-
-    Raises
-    ------
-    InvalidConfiguration : if a step is not known, is given what it cannot work on, or is not built yet.
-    """
-    if item.within is not None:
-        raise InvalidConfiguration(f"object {item.name}: within is part of the format but not built yet; leave it out")
-    channel = one_channel(volume, item.channel if item.channel is not None else inputs.channel)
-    spec = _spec(volume)
-    named: dict[str, Node | None] = {"input": None}
-    node: Node | None = None
-    leaf: Node | None = None
-    table: Step | None = None
-    for step in item.steps:
-        parent = named[step.source] if step.source is not None else node
-        if step.name == "measure":
-            if parent is None or parent.stage.name != "label":
-                raise InvalidConfiguration(f"object {item.name}: measure works on labels; put it after label")
-            table, leaf = step, parent
-            continue
-        if step.name not in stages():
-            raise InvalidConfiguration(f"step {step.name} is part of the format but not built yet; leave it out")
-        if step.keep:
-            raise InvalidConfiguration(f"step {step.name}: keep is part of the format but not built yet; leave it out")
-        before = parent.spec if parent else spec
-        if step.name == "label":
-            refuse_float_mask("label", before)
-        stage = build(step.name, step.params, before)
-        node = Node(step.label or step.name, stage, parent, stage.output(before))
-        if step.label:
-            named[step.label] = node
-    leaf = leaf or node
-    if leaf is None:
-        raise InvalidConfiguration(f"object {item.name} has no steps")
-    kept, choices = staged(leaf, spec)
-    passes = Passes(Ref("input", channel), spec, item.name, kept)
-    asked, groups = _table_of(item, table, leaf, volume, channel)
-    labelled = leaf.stage.name == "label"
-    key = f"{item.name}/overview" if labelled else None
-    if key is not None:
-        asked += (Asked(key, projections(voxel_um=spec.voxel_um), {}, (Ref("input", channel),)),)
-    passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
-    made = Table(item.name, item.name, groups) if table is not None else None
-    return ObjectPasses(tuple(passes.passes), tuple(passes.targets), tuple(choices), made, key)
-
-
-def _table_of(
-    item: Object, step: Step | None, leaf: Node, volume: Volume, channel: int
-) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
-    if step is None:
-        return (), ()
-    chosen: Any = step.params.get("channels")
-    if chosen == "all":
-        channels = list(range(volume.channel_count))
-    elif chosen is None:
-        channels = [channel]
-    else:
-        channels = [volume.channel_index(c) for c in (chosen if isinstance(chosen, list | tuple) else [chosen])]
-    columns = step.params.get("columns")
-    return table_measures(item.name, leaf.spec, "input", channels, volume, columns)

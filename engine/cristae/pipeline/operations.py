@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -39,16 +39,24 @@ def stages() -> Mapping[str, Callable[..., Stage]]:
     return dict(sorted(found.items()))
 
 
+def measure(columns: Sequence[str] = ("shape", "intensity"), channels: Sequence[str | int] | str | None = None) -> None:
+    """Columns of every object, after label: a table beside the labels.
+
+    columns : groups (index, shape, surface, topology, intensity) and single columns
+    channels : whose intensity is measured, by name or number; "all"; by default the object's own
+    """
+
+
 def parameters(name: str) -> Mapping[str, inspect.Parameter]:
     """What a user may set on a step."""
-    signature = inspect.signature(stages()[name])
+    signature = inspect.signature(measure if name == "measure" else stages()[name])
     return {k: p for k, p in signature.parameters.items() if k not in BY_THE_ENGINE}
 
 
 def known() -> Mapping[str, tuple[str, ...] | None]:
     """Step names and the parameters of each, as the pipeline file's reader wants them; None where they are not listed yet."""
     found = {name: tuple(parameters(name)) for name in stages()}
-    return {**dict.fromkeys(PLANNED), **found, "measure": ("columns", "channels")}
+    return {**dict.fromkeys(PLANNED), **found, "measure": tuple(parameters("measure"))}
 
 
 def build(name: str, params: Mapping[str, Any], spec: Spec) -> Stage:

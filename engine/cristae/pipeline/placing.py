@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from cristae.pipeline.job import ArrayOutput, FileOutput, Job, Settings
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.create import create_volume, publish, register_label
 from cristae.store.durable import digest
+
+GUESTS = (".cristae", "labels", "tables")
+"""What a store holds beside its image, made by other commands: it stays when the image is made again."""
 
 Output = ArrayOutput | FileOutput
 
@@ -185,10 +189,16 @@ def _move_aside(job: Job, generation: Generation) -> None:
         kept = aside / final.name
         if kept.exists():  # an earlier attempt was stopped while it moved things
             kept = aside / f"{final.name}-{generation.number}"
-        if (final / ".cristae").exists():  # a store that holds its own state: its contents move, the store stays
+        if (final / ".cristae").exists():  # a store that holds its own state: the image moves, the store stays
             kept.mkdir(exist_ok=True)
+            if guests := [name for name in GUESTS[1:] if (final / name).exists()]:
+                warnings.warn(
+                    f"{' and '.join(guests)} of {final} stay and were made from the image that is replaced; make them again where "
+                    "its voxels differ",
+                    stacklevel=2,
+                )
             for child in final.iterdir():
-                if child.name != ".cristae":
+                if child.name not in GUESTS:
                     child.rename(kept / child.name)
         else:
             final.rename(kept)

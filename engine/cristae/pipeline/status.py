@@ -47,6 +47,7 @@ class Status:
     failed: tuple[Failed, ...]
     worker_seconds: float  # all blocks, added up over the workers
     peak: int  # bytes of one process
+    why: str  # what a run that is stopped ended with, "" where it was killed
 
 
 def runs_at(path: str) -> list[Path]:
@@ -122,7 +123,18 @@ def status(state: Path) -> Status:
     complete = (generation.folder / "complete.json").exists() and journal.complete
     word = "running" if held else "complete" if complete else "set aside" if failed else "stopped"
     totals = summary_of(journal.ledger.read())
-    return Status(state.name, word, held, passes, failed, round(totals["seconds"], 2), int(totals["peak"]))
+    why = _ended(generation) if word == "stopped" else ""
+    return Status(state.name, word, held, passes, failed, round(totals["seconds"], 2), int(totals["peak"]), why)
+
+
+def _ended(generation: Generation) -> str:
+    """What the run said at its end."""
+    try:
+        *_, last = (generation.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        event = json.loads(last)
+    except (OSError, ValueError):  # none, or the torn line of a run that was killed
+        return ""
+    return str(event["error"]) if event["event"] == "ended" else ""
 
 
 def places(generation: Generation) -> Iterator[tuple[dict[str, Any], Path]]:

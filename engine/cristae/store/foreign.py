@@ -77,8 +77,14 @@ def find_npy(path: Path, name: str) -> Found:
     """What a .npy file says: shape and dtype."""
     mapped = open_npy(path)
     chunk = _mapped_chunk(mapped.shape, mapped.dtype)
-    array = FoundArray("0", mapped.shape, mapped.dtype.newbyteorder("=").name, chunk, chunk, {})
+    array = FoundArray("0", mapped.shape, _named(mapped.dtype, path), chunk, chunk, {})
     return Found(str(path), name, "npy", (array,))
+
+
+def _named(dtype: np.dtype[Any], path: Path) -> str:
+    if dtype.kind not in "biufc":
+        raise InvalidInput(f"{path} holds {dtype}, which are no numbers; voxels are bool, integers or real numbers")
+    return dtype.newbyteorder("=").name
 
 
 def open_npy(path: Path) -> np.ndarray:
@@ -107,7 +113,7 @@ def find_npz(path: Path, member: str | None, name: str) -> Found:
                 )
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise InvalidInput(f"{path} is not a whole .npz file of numbers: {error}") from error
-    array = FoundArray(member, shape, dtype.newbyteorder("=").name, shape, shape, {})
+    array = FoundArray(member, shape, _named(dtype, path), shape, shape, {})
     return Found(str(path), name if len(members) == 1 else f"{name}-{member}", "npz", (array,))
 
 

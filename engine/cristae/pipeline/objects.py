@@ -1,0 +1,133 @@
+"""Objects: what the steps of one object compile to, and the measures of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cristae.blocks.stage import Spec
+from cristae.blocks.work import Asked, Pass, Ref, Target
+from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask, staged
+from cristae.pipeline.file import Object, Step
+from cristae.pipeline.operations import build, stages
+from cristae.pipeline.projection import projections
+from cristae.pipeline.tables import Group, Table
+from cristae.store.volume import Volume
+
+
+def one_channel(volume: Volume, wanted: str | int | None) -> int:
+    """The channel to work on; may be left out where there is one."""
+    if wanted is None and volume.channel_count > 1:
+        names = ", ".join(f"{n}: {c.name}" for n, c in enumerate(volume.channels))
+        raise InvalidInput(
+            f"{volume.path} has {volume.channel_count} channels ({names}); name one with --channel or channel:"
+        )
+    return volume.channel_index(wanted if wanted is not None else 0)
+
+
+def spec_of(volume: Volume) -> Spec:
+    """What a volume is to the first step."""
+    return Spec(volume.spatial_shape, volume.dtype, volume.voxel_um)
+
+
+@dataclass(frozen=True)
+class ObjectPasses:
+    """What one object's steps compile to."""
+
+    passes: tuple[Pass, ...]
+    targets: tuple[Target, ...]
+    choices: tuple[Choice, ...]
+    table: Table | None
+    overview: str | None  # key of the answer that holds its projections
+
+
+def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> ObjectPasses:
+    """Passes of one object's steps over an image like `volume`. wanted : the channel, unless the object names its own.
+
+    Raises
+    ------
+    InvalidConfiguration : if a step is not known, is given what it cannot work on, or is not built yet.
+    """
+    if item.within is not None:
+        raise InvalidConfiguration(f"object {item.name}: within is part of the format but not built yet; leave it out")
+    channel = one_channel(volume, item.channel if item.channel is not None else wanted)
+    spec = spec_of(volume)
+    named: dict[str, Node | None] = {"input": None}
+    node: Node | None = None
+    leaf: Node | None = None
+    table: Step | None = None
+    for step in item.steps:
+        parent = named[step.source] if step.source is not None else node
+        if step.name == "measure":
+            if parent is None or parent.stage.name != "label":
+                raise InvalidConfiguration(f"object {item.name}: measure works on labels; put it after label")
+            table, leaf = step, parent
+            continue
+        if step.name not in stages():
+            raise InvalidConfiguration(f"step {step.name} is part of the format but not built yet; leave it out")
+        if step.keep:
+            raise InvalidConfiguration(f"step {step.name}: keep is part of the format but not built yet; leave it out")
+        before = parent.spec if parent else spec
+        if step.name == "label":
+            refuse_float_mask("label", before)
+        stage = build(step.name, step.params, before)
+        node = Node(step.label or step.name, stage, parent, stage.output(before))
+        if step.label:
+            named[step.label] = node
+    leaf = leaf or node
+    if leaf is None:
+        raise InvalidConfiguration(f"object {item.name} has no steps")
+    kept, choices = staged(leaf, spec)
+    passes = Passes(Ref("input", channel), spec, item.name, kept)
+    asked, groups = _table_of(item, table, leaf, volume, channel)
+    labelled = leaf.stage.name == "label"
+    key = f"{item.name}/overview" if labelled else None
+    if key is not None:
+        asked += (Asked(key, projections(voxel_um=spec.voxel_um), {}, (Ref("input", channel),)),)
+    passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
+    made = Table(item.name, item.name, groups) if table is not None else None
+    return ObjectPasses(tuple(passes.passes), tuple(passes.targets), tuple(choices), made, key)
+
+
+def _table_of(
+    item: Object, step: Step | None, leaf: Node, volume: Volume, channel: int
+) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
+    if step is None:
+        return (), ()
+    chosen: Any = step.params.get("channels")
+    if chosen == "all":
+        channels = list(range(volume.channel_count))
+    elif chosen is None:
+        channels = [channel]
+    else:
+        channels = [volume.channel_index(c) for c in (chosen if isinstance(chosen, list | tuple) else [chosen])]
+    columns = step.params.get("columns")
+    return table_measures(item.name, leaf.spec, "input", channels, volume, columns)
+
+
+def table_measures(
+    name: str, spec: Spec, raw: str, channels: Sequence[int], image: Volume | None, columns: Sequence[str] | None
+) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
+    """Measures of a table and the columns each gives. Intensity is of the raw channels, never of a filter."""
+    from cristae.morphology.columns import expand, group_of
+    from cristae.morphology.parts import index_part, parts_of
+
+    called = [image.channels[c].name for c in channels] if image is not None else []
+    wanted = list(columns) if columns is not None else ["shape", *(["intensity"] if channels else [])]
+    shown = expand(wanted, ndim=spec.ndim, channels=called)
+    if not channels and any(group_of(column) == "intensity" for column in shown):
+        raise InvalidConfiguration("intensity columns need the image; give --image, or leave them out of --columns")
+    dtype = image.dtype if image is not None else "uint16"
+    parts = parts_of(shown, voxel_um=spec.voxel_um, channels=called, dtype=dtype)
+    if not parts or "shape" not in parts[0].groups:
+        parts = (index_part(spec.voxel_um), *parts)
+    asked: list[Asked] = []
+    groups: list[Group] = []
+    for part in parts:
+        beside = () if part.channel is None else (Ref(raw, channels[part.channel]),)
+        key = f"{name}/table/{part.measure.name}" + (f"-{beside[0].channel}" if beside else "")
+        asked.append(Asked(key, part.measure, {}, beside))
+        groups += [Group(key, g, shown, part.suffix if g == "intensity" else None) for g in part.groups]
+    return tuple(asked), tuple(groups)
