@@ -446,7 +446,7 @@ def test_a_voxel_that_is_no_number_ends_the_run_in_words(tmp_path: Path) -> None
     frames = [voxels(t, "float32") for t in range(FRAMES)]
     frames[1][5, 30, 30] = np.nan
     here = bench(tmp_path, stored(tmp_path, frames))
-    with pytest.raises(InvalidInput, match=r"cell holds NaN or infinite voxels between .* replace them"):
+    with pytest.raises(InvalidInput, match=r"cell.ome.zarr holds NaN or infinite voxels between .* replace them"):
         here.go()
 
 
