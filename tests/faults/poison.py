@@ -2,7 +2,7 @@
 
 Flags lie in a folder, one file a block: NUMBER holds `raise`, `segfault`, `eio` or `memory`, and NUMBER.times, where
 there is one, how often; taking the flags away mends the cause without a change of the stage.
-While a file `all` lies there, every block takes 50 ms longer.
+While a file `all` lies there, every block takes so many seconds longer as it says.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class Poison:
     flags: str
 
     def __call__(self, array: Any, *, at: At, answers: Mapping[str, Any]) -> Any:
-        if Path(self.flags, "all").exists():
-            time.sleep(0.05)
+        every = Path(self.flags, "all")
+        if every.exists():
+            time.sleep(float(every.read_text()))
         flag = Path(self.flags) / str(at.index)
         if flag.exists() and self._armed(flag):
             fail(flag.read_text(), at.index)

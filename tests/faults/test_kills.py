@@ -99,17 +99,17 @@ def test_workers_and_driver_die(store: Path, tmp_path: Path, whole: tuple[dict[s
 
 @pytest.fixture(scope="module")
 def slow_whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    run = slow(store, tmp_path_factory.mktemp("slow"), cluster="none", slow=False)
+    run = slow(store, tmp_path_factory.mktemp("slow"), cluster="none", seconds=0)
     run.finish()
     return outputs(run.root)
 
 
-def slow(store: Path, folder: Path, slow: bool = True, **told: Any) -> Run:
-    """A run of 160 blocks in each of its passes, 50 ms each in the first and the last."""
+def slow(store: Path, folder: Path, seconds: float = 0.05, **told: Any) -> Run:
+    """A run of 160 blocks in each of its passes, so many seconds longer each in the first and the last."""
     flags = folder / "flags"
     flags.mkdir()
-    if slow:
-        (flags / "all").write_text("slow")
+    if seconds:
+        (flags / "all").write_text(str(seconds))
     return Run.of(store, folder, block=SMALL, poison={0: str(flags), 4: str(flags)}, **told)
 
 
@@ -121,7 +121,8 @@ def test_a_worker_is_killed(store: Path, tmp_path: Path, slow_whole: dict[str, s
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", [1, 2])
 def test_twenty_workers_are_killed(store: Path, tmp_path: Path, slow_whole: dict[str, str], seed: int) -> None:
-    killed_workers(slow(store, tmp_path, cluster="local:2", kill_workers=(20, 2.0, seed)), 20, slow_whole)
+    run = slow(store, tmp_path, seconds=0.2, cluster="local:2", kill_workers=(20, 2.0, seed))
+    killed_workers(run, 20, slow_whole)
 
 
 def killed_workers(run: Run, count: int, expected: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ def slow(store: Path, tmp_path: Path) -> Run:
     """A run of 160 blocks of 50 ms in its first pass and in its last."""
     flags = tmp_path / "flags"
     flags.mkdir()
-    (flags / "all").write_text("slow")
+    (flags / "all").write_text("0.05")
     return Run.of(store, tmp_path, **SLOW, poison={0: str(flags), 4: str(flags)})
 
 
