@@ -7,13 +7,14 @@ import platform
 
 import pytest
 
-from cristae.cluster.allocation import ENVIRONMENT, give_back_memory
+from cristae.cluster.allocation import ENVIRONMENT, give_back_holes, give_back_memory
 from cristae.cluster.executor import local_workers
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_glibc_does_as_it_is_asked() -> None:
     assert give_back_memory()
+    assert give_back_holes()
 
 
 def test_workers_start_with_it() -> None:

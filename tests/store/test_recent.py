@@ -92,6 +92,16 @@ def test_a_chunk_that_cannot_be_made_is_asked_for_again() -> None:
     assert recent.get("a", whole, CHUNK, lambda: np.ones(CHUNK)).all()
 
 
+def test_less_room_makes_some_go() -> None:
+    recent = Recent(2 * BYTES)
+    whole = tuple(slice(0, n) for n in CHUNK)
+    for key in "ab":
+        recent.get(key, whole, CHUNK, lambda: np.ones(CHUNK, np.uint32))
+    assert not recent.keep(3 * BYTES)
+    assert recent.keep(BYTES)
+    assert recent._bytes == BYTES
+
+
 def test_what_is_kept_cannot_be_written_to() -> None:
     recent = Recent(BYTES)
     found = recent.get("a", (slice(0, 2), slice(0, 2), slice(0, 2)), CHUNK, lambda: np.ones(CHUNK))

@@ -28,6 +28,7 @@ from cristae.blocks.plan import shares_chunks
 from cristae.blocks.protocol import reached
 from cristae.blocks.stage import At
 from cristae.blocks.work import Asked, Frame, Layout, Pass, Ref, Work, group_of, load_work
+from cristae.cluster.allocation import give_back_holes
 from cristae.errors import CristaeError, Damaged, InvalidInput
 from cristae.grid import BlockGrid, Box
 from cristae.store.bundle import write_bundle
@@ -86,7 +87,8 @@ def run_batch(order: Order) -> Report:
     work = load_work(order.work, order.digest)
     step = work.passes[order.number]
     layout, first_times, recent = _walked(order.work, order.digest, order.number)
-    keep_recent(recent)
+    if keep_recent(recent):
+        give_back_holes()
     report = Report(order.number, order.attempt)
     partials: dict[tuple[str, str], list[Partial]] = {}
     kept: dict[str, np.ndarray] = {}

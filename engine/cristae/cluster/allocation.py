@@ -27,9 +27,17 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 @cache
 def give_back_memory() -> bool:
     """Ask the allocator of this process, once; False where it is not glibc's."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # musl, macOS, Windows
-        return False
     asked = {_M_ARENA_MAX: ARENAS, _M_MMAP_THRESHOLD: MAPPED_BYTES, _M_TRIM_THRESHOLD: KEPT_BYTES}
-    return all(mallopt(what, value) for what, value in asked.items())
+    return all(_glibc("mallopt", what, value) for what, value in asked.items())
+
+
+def give_back_holes() -> bool:
+    """Hand back every free page of this process, those between what is in use too; False where it is not glibc's."""
+    return _glibc("malloc_trim", 0) is not None
+
+
+def _glibc(name: str, *words: int) -> int | None:
+    try:
+        return int(getattr(ctypes.CDLL(None), name)(*words))
+    except (OSError, AttributeError, TypeError):  # musl, macOS, Windows
+        return None

@@ -58,11 +58,12 @@ class Recent:
         self._bytes = 0
         self._lock = Lock()
 
-    def keep(self, limit: int) -> None:
-        """From now on at most `limit` bytes."""
+    def keep(self, limit: int) -> bool:
+        """From now on at most `limit` bytes; whether something had to go."""
         with self._lock:
-            self.limit = limit
+            before, self.limit = self._bytes, limit
             self._forget()
+            return self._bytes < before
 
     def get(self, key: Hashable, part: Part, shape: Shape, make: Callable[[], np.ndarray]) -> np.ndarray:
         """A part of the chunk of a key, read-only; made once, however many threads ask for it at the same time."""

@@ -131,9 +131,9 @@ def _inside(part: Part, box: Part) -> Part:
     return tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
 
 
-def keep_recent(limit: int) -> None:
-    """From now on this process keeps at most `limit` bytes of decoded chunks."""
-    _recent.keep(limit)
+def keep_recent(limit: int) -> bool:
+    """From now on this process keeps at most `limit` bytes of decoded chunks; whether some had to go."""
+    return _recent.keep(limit)
 
 
 def read(array: zarr.Array[Any], root: Path, index: Index, out: np.ndarray) -> None:
