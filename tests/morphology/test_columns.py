@@ -65,7 +65,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, nearest: str) -
 def test_a_column_of_another_dimension_says_which_there_are() -> None:
     with pytest.raises(InvalidConfiguration, match="2D objects; their shape columns are area_um2"):
         expand(["volume_um3"], ndim=2)
-    with pytest.raises(InvalidConfiguration, match="nearest"):
+    with pytest.raises(InvalidConfiguration, match="no column or group 'nonsense'; there are: voxels"):
         group_of("nonsense")
     with pytest.raises(InvalidConfiguration, match="nearest is 'shape'"):
         finish_rows("shapes", np.empty(0), voxel_um=(1, 1), shape=(1, 1))
