@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import cbrt, ceil, prod
 from pathlib import Path
@@ -73,30 +73,31 @@ def both(turn: Turn, kind: str = "") -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_memory(turn: Turn) -> Mapping[str, Any]:
-    from cristae.morphology import table
-
-    labels, image = both(turn, "tiny-")
-    table(labels, [image], voxel_um=VOXEL_UM, columns=COLUMNS)
+    measure(*both(turn, "tiny-"), COLUMNS)
     labels, image = both(turn)
     with turn.clock():
-        made = table(labels, [image], voxel_um=VOXEL_UM, columns=COLUMNS)
-    return described(made["voxels"], made["intensity_mean"])
+        made = measure(labels, image, COLUMNS)
+    return described(made["voxels"].to_numpy(), made["intensity_mean"].to_numpy())
+
+
+def measure(labels: np.ndarray, image: np.ndarray, columns: Sequence[str]) -> Any:
+    """As one does it in a notebook."""
+    import cristae
+
+    return cristae.measure(labels, image, voxel_um=VOXEL_UM).collect(columns)
 
 
 def surfaces(turn: Turn) -> Mapping[str, Any]:
     """In memory, without and then with surface and Euler number: what these two add."""
-    from cristae.morphology import table
-
     wide = (*COLUMNS, "surface", "topology")
-    labels, image = both(turn, "tiny-")
-    table(labels, [image], voxel_um=VOXEL_UM, columns=wide)
+    measure(*both(turn, "tiny-"), wide)
     labels, image = both(turn)
     with turn.clock("without"):
-        table(labels, [image], voxel_um=VOXEL_UM, columns=COLUMNS)
+        measure(labels, image, COLUMNS)
     with turn.clock():
-        made = table(labels, [image], voxel_um=VOXEL_UM, columns=wide)
+        made = measure(labels, image, wide)
     more = {f"more_{k}": turn.figures[k] - turn.figures[f"without_{k}"] for k in ("wall_s", "cpu_s")}
-    return {**described(made["voxels"], made["intensity_mean"]), **more}
+    return {**described(made["voxels"].to_numpy(), made["intensity_mean"].to_numpy()), **more}
 
 
 def zarr_to_parquet(turn: Turn) -> Mapping[str, Any]:

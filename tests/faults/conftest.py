@@ -1,17 +1,11 @@
-"""The faults are modules that tests, and the processes they kill, import as `faults.NAME`; and the volume all of them run on."""
+"""The volume that all faults run on."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-TESTS = str(Path(__file__).resolve().parents[1])
-
-if TESTS not in sys.path:
-    sys.path.append(TESTS)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from morphology.tabled import table
 from polars.testing import assert_frame_equal
 from skimage.measure import euler_number, marching_cubes, mesh_surface_area, regionprops_table
 
@@ -19,7 +20,7 @@ import cristae
 from cristae.blocks.stage import At
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.grid import BlockGrid
-from cristae.morphology import MEASURES, instances, sources, table, visiting
+from cristae.morphology import MEASURES, instances, sources, visiting
 from cristae.morphology.predicates import candidates
 
 VOXEL_UM = (0.3, 0.1, 0.12)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from morphology.tabled import table
 from skimage.measure import regionprops_table
 
 from cristae.blocks.measure import ask
 from cristae.blocks.stage import At
 from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box
-from cristae.morphology import MEASURES, finish_rows, intensity_kernel, table
+from cristae.morphology import MEASURES, finish_rows, intensity_kernel
 from cristae.morphology.rows import merge_rows, new_rows
 
 PROPERTIES = ("label", "intensity_mean", "intensity_std", "intensity_min", "intensity_max", "centroid_weighted")
@@ -86,7 +87,7 @@ def test_a_voxel_that_is_no_number_is_named_inside_an_object_and_ignored_outside
     labels, image = np.zeros((6, 7, 8), int), np.ones((6, 7, 8), np.float32)
     labels[:, 2:, 3:] = 9
     image[4, 0, 0] = bad
-    assert table(labels, {"TMRM": image}, voxel_um=(1, 1, 1))["intensity_max"] == 1
+    assert table(labels, [image], voxel_um=(1, 1, 1))["intensity_max"] == 1
     image[4, 5, 6] = bad
     core, read = Box((3, 4, 4), (6, 7, 8)), Box((3, 4, 4), (6, 7, 8))
     measure = MEASURES["intensity"](voxel_um=(1, 1, 1), dtype="float32", channel="TMRM")

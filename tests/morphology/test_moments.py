@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from morphology.tabled import table
 from skimage.io import imread
 from skimage.measure import regionprops_table
 
-from cristae.morphology import finish_rows, moments_kernel, table
+from cristae.blocks.measure import ask
+from cristae.morphology import MEASURES, finish_rows, moments_kernel
 from cristae.morphology.moments import SHAPE, mean_and_covariance
 from cristae.morphology.rows import merge_rows, new_rows
 
@@ -59,8 +61,12 @@ def test_shape_of_real_labels_is_that_of_skimage(shared_data) -> None:
 
 def test_the_translation_moves_centroids_and_nothing_else() -> None:
     labels = np.random.default_rng(0).integers(0, 5, (4, 5, 6))
-    here = table(labels, voxel_um=(0.3, 0.1, 0.1))
-    there = table(labels, voxel_um=(0.3, 0.1, 0.1), translation_um=(5.0, -2.0, 1.5))
+    size = (0.3, 0.1, 0.1)
+    rows = ask(MEASURES["shape"](voxel_um=size), labels).arrays["rows"]
+    here, there = (
+        finish_rows("shape", rows, voxel_um=size, shape=labels.shape, translation_um=at)
+        for at in (None, (5.0, -2.0, 1.5))
+    )
     for name, values in here.items():
         moved = {"centroid_z_um": 5.0, "centroid_y_um": -2.0, "centroid_x_um": 1.5}.get(name, 0)
         np.testing.assert_allclose(there[name], values + moved if moved else values, rtol=1e-12)

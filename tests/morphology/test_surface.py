@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from morphology.tabled import table
 from skimage.io import imread
 from skimage.measure import euler_number, marching_cubes, mesh_surface_area, perimeter_crofton, regionprops
 
 from cristae.errors import InvalidConfiguration
-from cristae.morphology import moments_kernel, surface_kernel, table, windows
+from cristae.morphology import moments_kernel, surface_kernel, windows
 from cristae.morphology.surface import euler_worth, surface_worth
 
 BOTH = ("surface", "topology")

@@ -56,7 +56,8 @@ class Held:
 
     @property
     def chunk(self) -> Shape:
-        return (1,) * len(self.spatial_axes)
+        """Whole planes, or rows of a plane: what lies together in memory."""
+        return (1, *self.spatial_shape[1:])
 
     @property
     def frames(self) -> int:
