@@ -395,7 +395,8 @@ def test_labels_without_objects_are_a_table_without_rows(ndim: int, tmp_path: Pa
 
 
 def test_what_is_exported_is_what_was_collected(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(visiting, "ROWS_AT_ONCE", 4)  # more than one row group, and more than one partition
+    monkeypatch.setattr(visiting, "FINISHED_AT_ONCE", 4)
+    monkeypatch.setattr(visiting, "PIECE", 4)  # more than one row group, and more than one partition
     labels, image = movie()
     cells = cristae.measure(labels, image, voxel_um=VOXEL_UM, block=(4, 8, 8))
     found = cells.collect()

@@ -170,7 +170,7 @@ def test_runs_are_where_values_change(voxels: int) -> None:
         row = (np.random.default_rng(seed).random(voxels) < 0.2 * (seed % 4)).astype(np.uint16)
         expected = np.flatnonzero(np.r_[True, row[1:] != row[:-1], True]) if voxels else np.zeros(1)
         for find in (moments_kernel.find_runs, plain("find_runs")):
-            bounds = np.zeros(voxels + 1, np.int64)
-            runs = find(row, bounds)
+            marks, bounds = moments_kernel.room_for_runs(voxels)
+            runs = find(row, marks, bounds)
             assert runs == len(expected) - 1
             np.testing.assert_array_equal(bounds[: runs + 1], expected)

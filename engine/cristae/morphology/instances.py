@@ -297,7 +297,7 @@ class Instances:
             parts = (index_part(scene), *parts)
         rows = read_rows(scene, parts, scene.places(), None, usable_cores(), seen)
         self._census = Census.within(scene, rows[0])
-        return finished(scene, self._census.labels(), columns, list(zip(parts, rows, strict=True)))
+        return finished(scene, self._census.labels(), columns, list(zip(parts, rows, strict=True)), usable_cores())
 
 
 def _without_key(names: Iterable[str]) -> tuple[str, ...]:

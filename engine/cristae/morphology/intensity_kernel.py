@@ -10,7 +10,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cristae.morphology.moments_kernel import LOW, WIDTH, add_run, enough, find_runs, longer, place, wider
+from cristae.morphology.moments_kernel import (
+    LOW,
+    WIDTH,
+    add_run,
+    enough,
+    find_runs,
+    longer,
+    place,
+    room_for_runs,
+    wider,
+)
 
 # Columns of `powers`.
 PIVOT, LEAST, LARGEST, SHIFTED, SQUARED, WEIGHTED, POWERS = 0, 1, 2, 3, 4, 5, 8
@@ -59,14 +69,14 @@ def _walk(
 ) -> tuple[int, int]:
     # As `moments_kernel._walk`.
     last, s = np.uint64(0), 0
-    bounds = np.empty(size[2] + 1, np.int64)
+    marks, bounds = room_for_runs(size[2])
     for i in range(begin, size[0] * size[1]):
         if found + size[2] > sums.shape[0]:
             return i, found
         z, y = i // size[1], i % size[1]
         row = labels[lo[0] + z, lo[1] + y, lo[2] : lo[2] + size[2]]
         values = image[image_lo[0] + z, image_lo[1] + y, image_lo[2] : image_lo[2] + size[2]]
-        for j in range(find_runs(row, bounds)):
+        for j in range(find_runs(row, marks, bounds)):
             a, x = bounds[j], bounds[j + 1]
             label = np.uint64(row[a])
             if label == 0:

@@ -63,29 +63,30 @@ def enough(width: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def find_runs(row: np.ndarray, bounds: np.ndarray) -> int:
+def room_for_runs(voxels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scratch of `find_runs` for rows of so many voxels: marks and bounds."""
+    return np.zeros((voxels + 7) // 8 * 8, np.uint8), np.empty(voxels + 9, np.int64)
+
+
+@njit(nogil=True, cache=True)
+def find_runs(row: np.ndarray, marks: np.ndarray, bounds: np.ndarray) -> int:
     """Number of runs of equal voxels in a row; run i is bounds[i] to bounds[i + 1] - 1.
 
-    bounds : (voxels + 1,) int64, changed in place.
+    marks, bounds : of `room_for_runs`, changed in place.
     """
     if row.size == 0:
         return 0
-    runs, x = 1, 1
-    bounds[0] = 0
-    while x + 8 <= row.size:
-        before = row[x - 1]
-        # Eight differences at once: without a branch between them, they are one vector.
-        other = (row[x] ^ before) | (row[x + 1] ^ before) | (row[x + 2] ^ before) | (row[x + 3] ^ before)
-        other |= (row[x + 4] ^ before) | (row[x + 5] ^ before) | (row[x + 6] ^ before) | (row[x + 7] ^ before)
-        if other != 0:
+    marks[0] = 1
+    for i in range(1, row.size):  # without a branch, this is one vector operation for many voxels
+        marks[i] = row[i] != row[i - 1]
+    runs = 0
+    words = marks.view(np.uint64)
+    for w in range(words.size):
+        if words[w] != 0:
             # Always write, and step on only where a run begins: a branch here would be foretold wrongly.
-            for i in range(x, x + 8):
+            for i in range(8 * w, 8 * w + 8):
                 bounds[runs] = i
-                runs += row[i] != row[i - 1]
-        x += 8
-    for i in range(x, row.size):
-        bounds[runs] = i
-        runs += row[i] != row[i - 1]
+                runs += marks[i]
     bounds[runs] = row.size
     return runs
 
@@ -129,13 +130,13 @@ def _walk(
     # From row `begin` on, as far as there is room for a row of new labels: the row that comes next, the labels found.
     # The tables stay the same arrays here; a loop that may exchange them is three times slower.
     last, s = np.uint64(0), 0
-    bounds = np.empty(size[2] + 1, np.int64)
+    marks, bounds = room_for_runs(size[2])
     for i in range(begin, size[0] * size[1]):
         if found + size[2] > sums.shape[0]:
             return i, found
         z, y = i // size[1], i % size[1]
         row = labels[lo[0] + z, lo[1] + y, lo[2] : lo[2] + size[2]]
-        for j in range(find_runs(row, bounds)):
+        for j in range(find_runs(row, marks, bounds)):
             a, x = bounds[j], bounds[j + 1]
             label = np.uint64(row[a])
             if label == 0:

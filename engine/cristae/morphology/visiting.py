@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import polars as pl
@@ -33,7 +33,14 @@ from cristae.morphology.planning import (
 if TYPE_CHECKING:
     import pandas
 
-ROWS_AT_ONCE = 200_000
+PIECE = 200_000
+"""Objects of one task of a dask frame."""
+
+FINISHED_AT_ONCE = 32_768
+"""Objects whose rows become columns together: few enough to stay near the processor, whose cores share the ranges."""
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 Table = Mapping[str, np.ndarray]
 
@@ -72,7 +79,7 @@ def _visit(scene: Scene, parts: Sequence[Part], place: Place, wanted: np.ndarray
     box = core.grow(widest([part.measure.halo for part in parts], len(core.start))).clip(scene.grid.shape)
     labels = scene.labels.read(box, t)
     # An image is not read where there is nothing to measure in it.
-    if not labels[core.within(box)].any():
+    if not any(plane.any() for plane in labels[core.within(box)]):
         return [part.measure.merge([])["rows"] for part in parts]
     found = []
     for part in parts:
@@ -83,19 +90,17 @@ def _visit(scene: Scene, parts: Sequence[Part], place: Place, wanted: np.ndarray
     return found
 
 
-def _ahead(
-    visit: Callable[[Place], list[np.ndarray]], places: Sequence[Place], threads: int
-) -> Iterator[list[np.ndarray]]:
-    """`visit` of each place, in order; so many blocks are in memory as there are threads, however many places."""
-    threads = min(threads, len(places))
+def _ahead(make: Callable[[Item], Made], items: Sequence[Item], threads: int) -> Iterator[Made]:
+    """`make` of each item, in order; so many are in memory as there are threads, however many items."""
+    threads = min(threads, len(items))
     if threads < 2:
-        yield from map(visit, places)
+        yield from map(make, items)
         return
     with ThreadPoolExecutor(threads) as pool:
-        running: deque[Future[list[np.ndarray]]] = deque()
+        running: deque[Future[Made]] = deque()
         try:
-            for place in places:
-                running.append(pool.submit(visit, place))
+            for item in items:
+                running.append(pool.submit(make, item))
                 if len(running) > threads:
                     yield running.popleft().result()
             while running:
@@ -116,20 +121,28 @@ def tables(
     wanted = visit.census.labels()
     rows = read_rows(scene, visit.parts, visit.blocks, wanted, threads, seen)
     yield from finished(
-        scene, wanted, columns, [(visit.census.part, visit.census.rows), *zip(visit.parts, rows, strict=True)]
+        scene, wanted, columns, [(visit.census.part, visit.census.rows), *zip(visit.parts, rows, strict=True)], threads
     )
 
 
 def finished(
-    scene: Scene, wanted: Wanted, columns: Sequence[str], known: Sequence[tuple[Part, Sequence[np.ndarray]]]
+    scene: Scene,
+    wanted: Wanted,
+    columns: Sequence[str],
+    known: Sequence[tuple[Part, Sequence[np.ndarray]]],
+    threads: int = 1,
 ) -> Iterator[Table]:
     """Tables from the rows by time point of several parts, each of exactly the wanted objects."""
-    for t, labels in _ranges(wanted):
+
+    def made(some: tuple[int, np.ndarray]) -> Table:
+        t, labels = some
         found: dict[str, np.ndarray] = {}
         for part, rows in known:
             found |= _columns(scene, part, _between(rows[t], labels))
         head = {"image": np.full(len(labels), scene.labels.name, object), "t": np.full(len(labels), t, np.int32)}
-        yield head | {name: found[name] for name in ("label", *columns)}
+        return head | {name: found[name] for name in ("label", *columns)}
+
+    return _ahead(made, list(_ranges(wanted, FINISHED_AT_ONCE)), threads)
 
 
 def frame_of(table: Table) -> pl.DataFrame:
@@ -147,7 +160,7 @@ def schema_of(scene: Scene, columns: Sequence[str]) -> pl.Schema:
 
 def pieces(census: Census) -> Iterator[Census]:
     """The census cut into ranges of label at one time point: what tasks of a dask frame are given."""
-    for t, labels in _ranges(census.labels()):
+    for t, labels in _ranges(census.labels(), PIECE):
         yield census.of({t: labels})
 
 
@@ -172,11 +185,11 @@ def _columns(scene: Scene, part: Part, rows: np.ndarray) -> dict[str, np.ndarray
     return found
 
 
-def _ranges(wanted: Wanted) -> Iterator[tuple[int, np.ndarray]]:
+def _ranges(wanted: Wanted, size: int) -> Iterator[tuple[int, np.ndarray]]:
     full = {t: labels for t, labels in wanted.items() if len(labels)}
     for t, labels in full.items():
-        for low in range(0, len(labels), ROWS_AT_ONCE):
-            yield t, labels[low : low + ROWS_AT_ONCE]
+        for low in range(0, len(labels), size):
+            yield t, labels[low : low + size]
     if not full:
         yield next(iter(wanted.items()))
 
