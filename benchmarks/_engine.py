@@ -35,7 +35,10 @@ def cluster_up(workers: int, tiny: Callable[[str], Job]) -> Iterator[Any]:
         addresses = client.scheduler_info(n_workers=-1)["workers"]
         alone = [client.submit(done, tiny(f"tiny-{n}"), workers=[a]) for n, a in enumerate(addresses)]
         client.gather(alone)
-        do(tiny("tiny"), client.cluster)
+        # In several blocks: one block would be a single pass, in which the driver merges nothing.
+        several = tiny("tiny")
+        whole = next(iter(several.images[0].volumes.values())).spatial_shape
+        do(several, client.cluster, block=tuple(-(-n // 2) for n in whole))
         yield client.cluster
 
 

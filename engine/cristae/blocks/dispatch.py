@@ -25,7 +25,7 @@ from cristae.blocks.task import Failure, Order, Report, run_batch
 from cristae.cluster.executor import Done, Executor
 from cristae.errors import Claimed, CristaeError, Damaged, InvalidInput
 
-BATCH_SECONDS = 0.4
+BATCH_SECONDS, LEAST_SECONDS = 0.4, 0.05
 BATCH_BLOCKS = 256
 TRIES = {"transient": 5, "resource": 3, "deterministic": 2, "death": 3}
 ENDINGS: dict[str, type[CristaeError]] = {
@@ -76,8 +76,10 @@ class Pace:
     def size(self, left: int, workers: int) -> int:
         if not self.blocks:
             return 1
-        wanted = int(BATCH_SECONDS * self.blocks / max(self.seconds, 1e-6))
-        return max(1, min(wanted, BATCH_BLOCKS, left // (3 * workers), left))
+        a_second = self.blocks / max(self.seconds, 1e-6)
+        # Ever smaller towards the end, so that all workers stop together; but not so small that handing out is the work.
+        share = max(left // (3 * workers), min(int(LEAST_SECONDS * a_second), left // workers))
+        return max(1, min(int(BATCH_SECONDS * a_second), BATCH_BLOCKS, share))
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,19 @@ def run_passes(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Tot
     SetAside : if blocks were set aside in a pass that feeds a later one, or, once all others are done, in the last one.
     InvalidInput, Damaged, Claimed, CristaeError : whatever else ends a run; everything committed stays.
     """
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(_make_ready, work, crew.journal)
+        return _walk(work, crew, make_sink)
+
+
+def _make_ready(work: Work, journal: Journal) -> None:
+    """Load what finishing the answers needs, such as compiled kernels, while the workers are busy with the first blocks."""
+    for asked in (a for step in work.passes for a in step.measures if a.key not in journal.answered):
+        if (ready := getattr(asked.measure.finish, "ready", None)) is not None:
+            ready()
+
+
+def _walk(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Totals:
     totals, journal = Totals(), crew.journal
     for number, step in enumerate(work.passes):
         unanswered = [a.key for a in step.measures if a.key not in journal.answered]

@@ -31,6 +31,13 @@ class Canonical:
         )
         return {"map": ids, "objects": np.array(objects, np.int64), "offset": faces["offset"]}
 
+    def ready(self) -> None:
+        """Load the compiled loops, for arrays as a stored answer gives them."""
+        offset, first, voxels = np.array([0, 1]), np.zeros(1, np.int64), np.ones(1, np.uint32)
+        for array in (offset, first, voxels):
+            array.flags.writeable = False
+        canonical(offset, first, voxels, np.zeros((0, 2), np.int64), min_voxels=self.min_voxels)
+
 
 def canonical(
     offset: np.ndarray, first: np.ndarray, voxels: np.ndarray, pairs: np.ndarray, *, min_voxels: int = 0
