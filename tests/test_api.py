@@ -84,6 +84,7 @@ def test_every_kind_of_error_has_the_exit_code_of_its_tree() -> None:
         "UsageError": 2,
         "InvalidInput": 3,
         "MissingExtra": 3,
+        "SeveralScenes": 3,
         "InvalidConfiguration": 3,
         "PlanRefused": 3,
         "SetAside": 4,

@@ -22,7 +22,7 @@ app = typer.Typer(
 
 @app.command()
 def convert(
-    src: Annotated[str, typer.Argument(help="TIFF, .npy, .npz, Zarr or OME-Zarr.")],
+    src: Annotated[str, typer.Argument(help="TIFF, CZI, ND2, LIF, IMS, HDF5, .npy, .npz, Zarr or OME-Zarr.")],
     dst: Annotated[str, typer.Argument(help="The OME-Zarr to write, such as cell.ome.zarr.")],
     chunk: Annotated[str | None, typer.Option("--chunk", help="Voxels read at once, Z,Y,X.")] = None,
     shard: Annotated[str | None, typer.Option("--shard", help="Voxels written at once, Z,Y,X.")] = None,
@@ -32,6 +32,7 @@ def convert(
     frame_interval_s: o.FrameInterval = None,
     channel: o.Channel = None,
     time: o.Time = None,
+    scene: o.Scene = None,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -42,7 +43,7 @@ def convert(
     from cristae.pipeline.jobs import convert_job
 
     inner = o.shape(chunk, "--chunk")
-    job = convert_job(src, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time), inner)
+    job = convert_job(src, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene), inner)
     _execute(job, o.settings(cluster, memory, shard or block, device, fresh, chunk, pyramid))
 
 
@@ -59,6 +60,7 @@ def label(
     frame_interval_s: o.FrameInterval = None,
     channel: o.Channel = None,
     time: o.Time = None,
+    scene: o.Scene = None,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -69,7 +71,7 @@ def label(
     from cristae.pipeline.jobs import label_job
 
     params = {"connectivity": connectivity, "min_voxels": min_voxels, "multilabel": multilabel}
-    job = label_job(mask, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time), params)
+    job = label_job(mask, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene), params)
     _execute(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
 
 
@@ -86,6 +88,7 @@ def measure(
     frame_interval_s: o.FrameInterval = None,
     channel: o.Channel = None,
     time: o.Time = None,
+    scene: o.Scene = None,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -96,7 +99,7 @@ def measure(
     from cristae.pipeline.jobs import measure_job
 
     chosen = [c.strip() for c in columns.split(",")] if columns is not None else None
-    job = measure_job(labels, out, o.inputs(axes, voxel_um, frame_interval_s, channel, time), image, chosen)
+    job = measure_job(labels, out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene), image, chosen)
     _execute(job, o.settings(cluster, memory, block, device, fresh))
 
 
@@ -114,6 +117,7 @@ def run(
     frame_interval_s: o.FrameInterval = None,
     channel: o.Channel = None,
     time: o.Time = None,
+    scene: o.Scene = None,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -124,7 +128,9 @@ def run(
     from cristae.pipeline.jobs import load_pipeline, run_job
 
     found = load_pipeline(pipeline, set_ or [])
-    job = run_job(found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time))
+    job = run_job(
+        found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene)
+    )
     _execute(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
 
 
@@ -134,11 +140,22 @@ def info(
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
+    scene: o.Scene = None,
 ) -> None:
     """Say what a volume is: axes, shape, voxel size, channels, chunks. No voxel is read."""
-    from cristae_cli.show import show_volume
+    from cristae.errors import InvalidInput, SeveralScenes
+    from cristae.store.finding import find
+    from cristae_cli.show import show_found, show_volume
 
-    show_volume(o.inputs(axes, voxel_um, None, None, None).open(path), json)
+    try:
+        show_volume(o.inputs(axes, voxel_um, scene=scene).open(path), json)
+    except SeveralScenes as several:
+        for number, _ in enumerate(several.scenes):
+            show_found(find(path, axes, str(number)), "", json)
+    except InvalidInput as lacking:
+        if axes is not None or voxel_um is not None:
+            raise
+        show_found(find(path, axes, scene), str(lacking), json)
 
 
 @app.command()
@@ -154,6 +171,7 @@ def plan(
     frame_interval_s: o.FrameInterval = None,
     channel: o.Channel = None,
     time: o.Time = None,
+    scene: o.Scene = None,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -166,7 +184,9 @@ def plan(
     from cristae_cli.show import show_plan
 
     found = load_pipeline(pipeline, set_ or [])
-    job = run_job(found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time))
+    job = run_job(
+        found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene)
+    )
     settings = o.settings(cluster, memory, block, device, False, pyramid=pyramid)
     made, limit = plan_of(job, settings)
     timed = None

@@ -32,6 +32,10 @@ Channel = Annotated[
 Time = Annotated[
     str | None, typer.Option("--time", help="Time points A:B, B not included; or one number.", rich_help_panel="Input")
 ]
+Scene = Annotated[
+    str | None,
+    typer.Option("--scene", help="One image of a file that holds several, by name or number.", rich_help_panel="Input"),
+]
 Cluster = Annotated[
     str,
     typer.Option(
@@ -110,11 +114,18 @@ def memory(text: str | None) -> int | None:
     return int(float(found[1]) * _UNITS[found[2] or ""])
 
 
-def inputs(axes: str | None, voxel: str | None, interval: float | None, channel: str | None, time: str | None) -> Any:
+def inputs(
+    axes: str | None,
+    voxel: str | None,
+    interval: float | None = None,
+    channel: str | None = None,
+    time: str | None = None,
+    scene: str | None = None,
+) -> Any:
     """The input group as the engine takes it."""
     from cristae.pipeline.jobs import Inputs
 
-    return Inputs(axes, voxel_um(voxel), interval, channel, time_range(time))
+    return Inputs(axes, voxel_um(voxel), interval, channel, time_range(time), scene)
 
 
 def settings(

@@ -74,6 +74,29 @@ def show_volume(volume: Any, as_json: bool) -> None:
     _rows(rows)
 
 
+def show_found(found: Any, lacks: str, as_json: bool) -> None:
+    """What a file says about one of its scenes, and in one sentence what it lacks to be a volume."""
+    array = found.arrays[0]
+    facts = {
+        "path": found.path,
+        "name": found.name,
+        "scene": array.path,
+        "axes": found.axes,
+        "shape": array.shape,
+        "dtype": array.dtype,
+        "voxel_um": {a: v for a, v in array.scale.items() if a != "t"},
+        "channels": [c.name for c in found.channels],
+        "lacks": lacks,
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    sizes = ", ".join(f"{a} {v:g}" for a, v in facts["voxel_um"].items())
+    said = {**facts, "axes": found.axes or "not said", "shape": _times(array.shape), "voxel um": sizes or "not said"}
+    said |= {"channels": ", ".join(facts["channels"])}
+    _rows([(name, str(value)) for name, value in said.items() if value and name != "voxel_um"])
+
+
 def show_plan(plan: Any, limit: int, choices: Sequence[Any], probed: Any, as_json: bool) -> None:
     """What a run would do, pass by pass."""
     if as_json:

@@ -3,7 +3,8 @@
     CristaeError                1   the run failed; what is committed is kept, the same command resumes
     ├── UsageError              2   the command line cannot be understood
     ├── InvalidInput            3   a file, an array or its metadata
-    │   └── MissingExtra        3   a reader or codec that is not installed
+    │   ├── MissingExtra        3   a reader or codec that is not installed
+    │   └── SeveralScenes       3   a file of several images, none of them named
     ├── InvalidConfiguration    3   a pipeline file or a parameter
     ├── PlanRefused             3   the plan says no before the first byte moves
     ├── SetAside                4   finished, but some blocks failed and were set aside
@@ -39,6 +40,14 @@ class InvalidInput(CristaeError):
 
 class MissingExtra(InvalidInput):
     """A reader or codec is not installed; the message names the extra that brings it."""
+
+
+class SeveralScenes(InvalidInput):
+    """A file holds several images and none is named; `scenes` are their names in order."""
+
+    def __init__(self, message: str, scenes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.scenes = scenes
 
 
 class InvalidConfiguration(CristaeError):

@@ -83,7 +83,7 @@ BAD: dict[str, tuple[int, tuple[str, ...], str]] = {
     "half an array": (3, ("label", "torn.npy", "o1", *SIZE), "torn.npy"),
     "a format nobody reads": (3, ("info", "notes.docx"), "notes.docx"),
     "an empty folder": (3, ("info", "folder"), "folder"),
-    "five axes without a name": (3, ("info", "five.npy"), "--axes"),
+    "five axes without a name": (3, ("convert", "five.npy", "new.ome.zarr"), "--axes"),
     "no voxel size": (3, ("info", "mask.npy", "--axes", "zyx"), "--voxel-um"),
     "axes that do not fit": (3, ("info", "mask.npy", "--axes", "tzyx"), "--axes"),
     "an axis twice": (3, ("info", "mask.npy", "--axes", "zzx"), "--axes"),

@@ -135,14 +135,6 @@ def test_a_missing_codec_names_the_extra(tmp_path: Path) -> None:
     assert re.search(r"MissingExtra: .*JPEG.*pip install 'cristae\[formats\]'", done.stderr)
 
 
-def test_only_the_first_series_is_read_and_that_is_said(tmp_path: Path) -> None:
-    with tifffile.TiffWriter(tmp_path / "a.tif") as f:
-        f.write(STACK[0], metadata={"axes": "YX"})
-        f.write(STACK[0, :5], metadata={"axes": "YX"})
-    with pytest.warns(UserWarning, match="2 series"):
-        assert open_volume(tmp_path / "a.tif", voxel_um=(0.1, 0.1)).shape == (12, 14)
-
-
 # numpy
 
 
@@ -159,9 +151,9 @@ def test_npy_is_mapped(tmp_path: Path) -> None:
 
 def test_npz_with_several_arrays_asks_which(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", image=STACK, mask=STACK > 9)
-    with pytest.raises(InvalidInput, match=r"2 arrays: image, mask; name one as .*a\.npz:NAME"):
+    with pytest.raises(InvalidInput, match=r"a\.npz holds 2 scenes: 0 \(image\), 1 \(mask\); choose one with --scene"):
         open_volume(tmp_path / "a.npz")
-    with pytest.raises(InvalidInput, match="no array 'x'"):
+    with pytest.raises(InvalidInput, match="no scene 'x'"):
         open_volume(f"{tmp_path}/a.npz:x")
     volume = open_volume(f"{tmp_path}/a.npz:mask", axes="zyx", voxel_um=(0.3, 0.1, 0.1))
     assert (volume.name, volume.dtype) == ("a-mask", "bool")

@@ -35,10 +35,15 @@ class Inputs:
     frame_interval_s: float | None = None
     channel: str | int | None = None
     time: tuple[int, int] | None = None
+    scene: str | None = None
 
     def open(self, path: str) -> Volume:
         return open_volume(
-            absolute(path), axes=self.axes, voxel_um=self.voxel_um, frame_interval_s=self.frame_interval_s
+            absolute(path),
+            axes=self.axes,
+            voxel_um=self.voxel_um,
+            frame_interval_s=self.frame_interval_s,
+            scene=self.scene,
         )
 
     def frames(self, number: int, volume: Volume) -> list[Frame]:
@@ -150,7 +155,7 @@ def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, column
     """`cristae measure LABELS --out TABLE`: the columns of every object of a label volume."""
     path = Path(absolute(out))
     check_suffix(path)
-    volume = inputs.open(labels)
+    volume = replace(inputs, scene=None).open(labels)  # a scene is one of the image's
     volumes = {"input": volume}
     spec = spec_of(volume)
     refuse_float_mask("measure", spec)
@@ -180,7 +185,7 @@ def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, column
 def _open_beside(image: str, inputs: Inputs) -> Volume:
     """The image of labels; what the labels lack, such as axes, it may lack too."""
     try:
-        return open_volume(absolute(image), voxel_um=inputs.voxel_um)
+        return open_volume(absolute(image), voxel_um=inputs.voxel_um, scene=inputs.scene)
     except InvalidInput:
         return inputs.open(image)
 

@@ -16,7 +16,7 @@ from typing import Literal
 AXES = "tczyx"
 SPATIAL = "zyx"
 Kind = Literal["image", "label"]
-Reader = Literal["zarr", "tiff", "npy", "npz"]
+Reader = Literal["zarr", "tiff", "npy", "npz", "czi", "nd2", "lif", "ims", "hdf5"]
 
 
 class VoxelSizeWarning(UserWarning):
@@ -70,4 +70,3 @@ class Found:
     kind: Kind = "image"
     label: str | None = None
     notes: tuple[str, ...] = ()  # doubts about the voxel size, one sentence each; moot where the user gives one
-    cautions: tuple[str, ...] = ()  # what is left out of the file, one sentence each

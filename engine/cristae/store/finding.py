@@ -16,11 +16,11 @@ from cristae.errors import InvalidInput
 from cristae.store import foreign, ome
 from cristae.store.facts import AXES, Found, FoundArray
 
-_SUFFIXES = (".ome.zarr", ".zarr", ".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".npy", ".npz")
+_SUFFIXES = (".ome.zarr", ".zarr", ".ome.tiff", ".ome.tif", *foreign.SUFFIXES)
 
 
-def find(path: str, axes: str | None) -> Found:
-    """What lies at `path`; `axes` overrides the letters of an OME-Zarr's axes.
+def find(path: str, axes: str | None, scene: str | None = None) -> Found:
+    """What lies at `path`; `axes` overrides the letters of an OME-Zarr's axes, `scene` names one image of several.
 
     Raises
     ------
@@ -28,30 +28,28 @@ def find(path: str, axes: str | None) -> Found:
     """
     if "://" in path:
         raise InvalidInput(f"{path} is a URL, and only local paths are read; copy it first")
-    place, member = Path(path), None
-    if not place.exists() and ".npz:" in path:
-        file, _, member = path.rpartition(":")
-        place = Path(file)
+    place = Path(path)
+    if not place.exists() and scene is None and ":" in place.name:
+        file, _, scene = path.rpartition(":")
+        place = Path(file) if Path(file).exists() else place
     if not place.exists():
         raise InvalidInput(f"{path} does not exist")
-    found = _find_at(place, member, axes)
+    found = _find_at(place, scene, axes)
     # Workers may stand in another folder than the user.
     return replace(found, path=os.path.abspath(found.path))
 
 
-def _find_at(place: Path, member: str | None, axes: str | None) -> Found:
+def _find_at(place: Path, scene: str | None, axes: str | None) -> Found:
     if place.is_dir():
+        if scene is not None:
+            raise InvalidInput(f"{place} is a store of one image, without scenes; leave --scene {scene} out")
         return _find_zarr(place, axes)
     if not place.stat().st_size:
         raise InvalidInput(f"{place} is an empty file")
-    name, suffix = stem(place), place.suffix.lower()
-    if suffix == ".npz":
-        return foreign.find_npz(place, member, name)
-    if suffix == ".npy":
-        return foreign.find_npy(place, name)
-    if suffix in (".tif", ".tiff", ".btf"):
-        return foreign.find_tiff(place, name)
-    raise InvalidInput(f"{place} is none of the formats that are read: OME-Zarr, Zarr, TIFF, .npy and .npz")
+    if place.suffix.lower() in foreign.SUFFIXES:
+        return foreign.find(place, stem(place), scene)
+    known = ", ".join(dict.fromkeys(foreign.SUFFIXES))
+    raise InvalidInput(f"{place} is none of the formats that are read: OME-Zarr and Zarr folders, {known}")
 
 
 def stem(path: Path) -> str:

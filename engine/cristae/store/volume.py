@@ -1,6 +1,6 @@
 """Volume: one image or label, opened lazily; a frozen fact that travels, whose voxels stay where they are.
 
-    open_volume   OME-Zarr 0.4 and 0.5, plain Zarr, TIFF, .npy, .npz
+    open_volume   OME-Zarr 0.4 and 0.5, plain Zarr, and the files of `foreign`
     Volume        axes, shape, voxel size, channels, levels; read(box), write(box, array), xarray(), identity()
 
 Axes are some of t, c, z, y, x, always in this order and always ending in y, x, whatever the order in the file. A Box is
@@ -240,9 +240,7 @@ def _open(reader: Reader, root: str, member: str, *_: int) -> Any:
         from cristae.store.zarr_arrays import open_array
 
         return open_array(path)
-    if reader == "npz":
-        return foreign.open_npz(path, member)
-    return foreign.open_npy(path) if reader == "npy" else foreign.open_tiff(path)
+    return foreign.open_array(reader, path, member)
 
 
 def open_volume(
@@ -251,20 +249,22 @@ def open_volume(
     axes: str | None = None,
     voxel_um: tuple[float, ...] | None = None,
     frame_interval_s: float | None = None,
+    scene: str | None = None,
     doubts: bool = True,
 ) -> Volume:
     """Open one image or label; no voxel is read. The arguments override what the file says.
 
-    path : an OME-Zarr group, a label in one (`x.ome.zarr/labels/mito`), a Zarr array, a TIFF, .npy, or FILE.npz:NAME
+    path : an OME-Zarr group, a label in one (`x.ome.zarr/labels/mito`), a Zarr array, a microscope's file, or FILE:SCENE
     axes : letters of the file's axes in the file's order, such as "zyx" or "zcyx"
     voxel_um : spatial, (z, y, x) or (y, x)
+    scene : name or number of one image of a file that holds several
     doubts : warn of what is unlikely or missing; an array that a run made itself says nothing new
 
     Raises
     ------
     InvalidInput : if the file cannot be read, or says too little and the option that would say it was not given.
     """
-    found = find(str(path), axes)
+    found = find(str(path), axes, scene)
     notes = found.notes if voxel_um is None else ()
     order = axes_of(found, axes)
     scales = [scale_of(found, a, order, voxel_um) for a in found.arrays]
@@ -287,8 +287,6 @@ def open_volume(
     )
     for note in (*notes, *_doubts(volume)) if doubts else ():
         warnings.warn(note, VoxelSizeWarning, stacklevel=2)
-    for caution in found.cautions:
-        warnings.warn(caution, UserWarning, stacklevel=2)
     return volume
 
 

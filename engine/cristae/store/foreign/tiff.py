@@ -1,15 +1,11 @@
-"""Foreign files: TIFF in its dialects, and numpy's own, opened lazily and never read whole (.npz excepted).
-
-Each format has two doors: `find_*` reads what the file says about itself, `open_*` gives an array that is indexed like
-numpy and decodes only the chunks it must.
-"""
+"""TIFF in its dialects: OME, ImageJ, tifffile's own, and tags alone; each series is a scene, opened lazily."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,53 +15,52 @@ import numpy as np
 
 from cristae.errors import InvalidInput, MissingExtra
 from cristae.store.facts import Channel, Found, FoundArray
+from cristae.store.foreign.common import chosen, mapped_chunk, named, reading
 from cristae.store.units import micrometres, seconds
 
 PRINTING_DPI = (72, 96, 100, 150, 200, 300, 600, 1200)
 """Resolutions of printers and screens, which programs write into TIFF tags without knowing the pixel size."""
 
-_PAGE_BYTES = 4096  # what the system reads at once of a mapped file
 
-
-def find_tiff(path: Path, name: str) -> Found:
-    """What a TIFF says about its first series: OME-XML, else ImageJ's text, else tags.
+def find(path: Path, name: str, scene: str | None) -> Found:
+    """What a TIFF says about one of its series: OME-XML, else ImageJ's text, else tags.
 
     Raises
     ------
     InvalidInput : if it is no TIFF, or shorter than its own directory says.
     MissingExtra : if its compression needs a codec that is not installed.
     """
-    with _tiff(path) as tiff:
-        series = _series(tiff, path)
+    with reading(path, "TIFF"), _tiff(path) as tiff:
+        names = [s.name or f"series {n}" for n, s in enumerate(tiff.series)]
+        number = chosen(path, names, scene) if len(names) > 1 else 0
+        series = _series(tiff, path, number)
         page = series.keyframe
         _check_whole(tiff, series, path)
         _check_codec(page, path)
-        chunk = _mapped_chunk(series.shape, series.dtype) if _can_map(series) else _tiff_chunk(series, path)
+        chunk = mapped_chunk(series.shape, series.dtype) if _can_map(series) else _tiff_chunk(series, path)
         scale, notes = _tags(page, path)
         channels: tuple[Channel, ...] = ()
-        cautions: tuple[str, ...] = ()
         if tiff.is_imagej and tiff.imagej_metadata:
             scale = _imagej(tiff.imagej_metadata, page) or scale
         elif tiff.is_ome and tiff.ome_metadata:
-            described, channels = _ome_xml(tiff.ome_metadata, path)
+            described, channels = _ome_xml(tiff.ome_metadata, path, number)
             scale = scale | described
         elif series.kind == "shaped":
             scale = scale | _shaped(page.description)
         if "x" in scale:
             notes = ()
-        if len(tiff.series) > 1:
-            cautions += (f"{path} holds {len(tiff.series)} series of images; only the first is read",)
-        array = FoundArray("0", series.shape, series.dtype.newbyteorder("=").name, chunk, chunk, scale)
-        return Found(str(path), name, "tiff", (array,), series.axes.lower(), channels, notes=notes, cautions=cautions)
+        array = FoundArray(str(number), series.shape, series.dtype.newbyteorder("=").name, chunk, chunk, scale)
+        axes = series.axes.lower()
+        return Found(str(path), named(name, names, number), "tiff", (array,), axes, channels, notes=notes)
 
 
-def open_tiff(path: Path) -> Any:
-    """The first series of a TIFF as a lazy array in the file's order of axes."""
+def open_array(path: Path, member: str) -> Any:
+    """One series of a TIFF as a lazy array in the file's order of axes."""
     import zarr
     from tifffile.zarr import ZarrTiffStore
 
     tiff = _tiff(path)
-    series = _series(tiff, path)
+    series = _series(tiff, path, int(member))
     if _can_map(series):
         tiff.close()
         dtype = series.dtype.newbyteorder(tiff.byteorder)
@@ -73,82 +68,26 @@ def open_tiff(path: Path) -> Any:
     return zarr.open_array(ZarrTiffStore(series), mode="r")
 
 
-def find_npy(path: Path, name: str) -> Found:
-    """What a .npy file says: shape and dtype."""
-    mapped = open_npy(path)
-    chunk = _mapped_chunk(mapped.shape, mapped.dtype)
-    array = FoundArray("0", mapped.shape, _named(mapped.dtype, path), chunk, chunk, {})
-    return Found(str(path), name, "npy", (array,))
-
-
-def _named(dtype: np.dtype[Any], path: Path) -> str:
-    if dtype.kind not in "biufc":
-        raise InvalidInput(f"{path} holds {dtype}, which are no numbers; voxels are bool, integers or real numbers")
-    return dtype.newbyteorder("=").name
-
-
-def open_npy(path: Path) -> np.ndarray:
-    """A .npy file, mapped into memory."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (ValueError, EOFError) as error:
-        raise InvalidInput(f"{path} is not a whole .npy file of numbers: {error}") from error
-
-
-def find_npz(path: Path, member: str | None, name: str) -> Found:
-    """What an .npz file says about one of its arrays; only that array's header is read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
-            if member is None and len(members) != 1:
-                raise InvalidInput(f"{path} holds {len(members)} arrays: {', '.join(members)}; name one as {path}:NAME")
-            member = member or members[0]
-            if member not in members:
-                raise InvalidInput(f"{path} holds no array {member!r}, only {', '.join(members)}")
-            with archive.open(f"{member}.npy") as f:
-                version = np.lib.format.read_magic(f)
-                formats = np.lib.format
-                shape, _, dtype = (
-                    formats.read_array_header_1_0(f) if version == (1, 0) else formats.read_array_header_2_0(f)
-                )
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise InvalidInput(f"{path} is not a whole .npz file of numbers: {error}") from error
-    array = FoundArray(member, shape, _named(dtype, path), shape, shape, {})
-    return Found(str(path), name if len(members) == 1 else f"{name}-{member}", "npz", (array,))
-
-
-def open_npz(path: Path, member: str) -> np.ndarray:
-    """One array of an .npz file. The format is compressed as one stream, so it is decoded whole."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive[member]  # type: ignore[no-any-return]
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"{path} is not a whole .npz file with a numeric array {member!r}: {error}") from error
-
-
 def _tiff(path: Path) -> Any:
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, by us
     try:
         return tifffile.TiffFile(path)
     except (tifffile.TiffFileError, ValueError, IndexError) as error:
         raise InvalidInput(f"{path} is not a TIFF file: {error}") from error
 
 
-def _series(tiff: Any, path: Path) -> Any:
-    if not tiff.series or not math.prod(tiff.series[0].shape):
+def _series(tiff: Any, path: Path, number: int) -> Any:
+    if not tiff.series or not math.prod(tiff.series[number].shape):
         raise InvalidInput(f"{path} is a TIFF without an image")
-    return tiff.series[0]
+    return tiff.series[number]
 
 
 def _can_map(series: Any) -> bool:
     """Whether the voxels lie in the file one after the other, uncompressed."""
     page = series.keyframe
     return series.dataoffset is not None and page.is_memmappable and not series.is_multifile
-
-
-def _mapped_chunk(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
-    return (*[1] * (len(shape) - 1), min(shape[-1], _PAGE_BYTES // dtype.itemsize)) if shape else ()
 
 
 def _tiff_chunk(series: Any, path: Path) -> tuple[int, ...]:
@@ -246,15 +185,16 @@ def _shaped(description: str) -> dict[str, float]:
         return {}
 
 
-def _ome_xml(text: str, path: Path) -> tuple[dict[str, float], tuple[Channel, ...]]:
-    """Physical sizes, time increment and channels of the first image of an OME-XML text."""
+def _ome_xml(text: str, path: Path, number: int) -> tuple[dict[str, float], tuple[Channel, ...]]:
+    """Physical sizes, time increment and channels of one image of an OME-XML text."""
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise InvalidInput(f"{path} has an OME-XML description that is not XML: {error}") from error
-    pixels = root.find("./{*}Image/{*}Pixels")
-    if pixels is None:
+    images = root.findall("./{*}Image/{*}Pixels")
+    if number >= len(images):
         return {}, ()
+    pixels = images[number]
     scale = {}
     for axis in "zyx":
         size = pixels.get(f"PhysicalSize{axis.upper()}")

@@ -1,0 +1,95 @@
+"""Leica's LIF: images are scenes; spectral steps stand among the channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cristae.errors import InvalidInput
+from cristae.store.facts import Channel, Found, FoundArray
+from cristae.store.foreign.common import Planes, chosen, extra, named, reading
+
+X, Y, Z, T = 1, 2, 3, 4
+SPECTRAL = {5: "emission", 9: "excitation"}
+"""Numbers of its dimensions, as the file has them."""
+
+
+def find(path: Path, name: str, scene: str | None) -> Found:
+    """Axes, sizes and channels of one image."""
+    with reading(path, "LIF"):
+        images = _images(path)
+        scenes = [str(image.name) for image in images]
+        number = chosen(path, scenes, scene)
+        image = images[number]
+        axes, shape = _layout(image, path)
+        scale = {a: 1 / s for a, s in zip("xyz", image.scale[:3], strict=True) if s} | _interval(image)
+        chunk = (*[1] * (len(shape) - 2), *shape[-2:])
+        array = FoundArray(
+            str(number), shape, _dtype(image, path), chunk, chunk, {a: s for a, s in scale.items() if a in axes}
+        )
+        return Found(str(path), named(name, scenes, number), "lif", (array,), axes, _channels(image))
+
+
+def open_array(path: Path, member: str) -> Planes:
+    """One image, plane by plane."""
+    with reading(path, "LIF"):
+        image = _images(path)[int(member)]
+        axes, shape = _layout(image, path)
+        dtype, spectral = np.dtype(_dtype(image, path)), _spectral(image)
+
+    def plane(place: tuple[int, ...], box: tuple[slice, ...]) -> np.ndarray:
+        at = dict(zip(axes, place, strict=False))
+        steps = image.dims_n[spectral] if spectral else 1
+        c, step = divmod(at.get("c", 0), steps)
+        wanted = {Z: at.get("z", 0), T: at.get("t", 0)} | ({spectral: step} if spectral else {})
+        return np.asarray(image.get_plane(c=c, requested_dims=wanted)).astype(dtype, copy=False)[box]
+
+    return Planes(shape, dtype, len(shape) - 2, plane)
+
+
+def _images(path: Path) -> list[Any]:
+    return list(extra("readlif.reader", path, "lif").LifFile(str(path)).get_iter_image())
+
+
+def _spectral(image: Any) -> int | None:
+    return next((n for n in SPECTRAL if image.dims_n.get(n, 1) > 1), None)
+
+
+def _layout(image: Any, path: Path) -> tuple[str, tuple[int, ...]]:
+    known = {X, Y, Z, T, *SPECTRAL}
+    odd = [n for n, size in image.dims_n.items() if n not in known and size > 1]
+    if odd or image.dims.m > 1 or len([n for n in SPECTRAL if image.dims_n.get(n, 1) > 1]) > 1:
+        raise InvalidInput(
+            f"{path}: image {image.name!r} has tiles or axes beside t, c, z, y, x; merge or export it first"
+        )
+    spectral = _spectral(image)
+    channels = int(image.channels) * (image.dims_n[spectral] if spectral else 1)
+    sizes = {"t": image.dims.t, "c": channels, "z": image.dims.z}
+    outer = {a: int(n) for a, n in sizes.items() if n > 1}
+    return "".join(outer) + "yx", (*outer.values(), int(image.dims.y), int(image.dims.x))
+
+
+def _interval(image: Any) -> dict[str, float]:
+    """Seconds between time points; the library gives them as frames a second."""
+    rate = image.scale[3] if len(image.scale) > 3 else None
+    return {"t": 1 / rate} if rate and image.dims.t > 1 else {}
+
+
+def _dtype(image: Any, path: Path) -> str:
+    depths = set(image.bit_depth)
+    if max(depths) > 16:
+        raise InvalidInput(f"{path}: image {image.name!r} has {max(depths)} bits a pixel; 8 to 16 are read")
+    return "uint8" if max(depths) <= 8 else "uint16"
+
+
+def _channels(image: Any) -> tuple[Channel, ...]:
+    spectral = _spectral(image)
+    if spectral is None:
+        return ()
+    return tuple(
+        Channel(f"{SPECTRAL[spectral]} {step}" if image.channels == 1 else f"{c} {SPECTRAL[spectral]} {step}")
+        for c in range(image.channels)
+        for step in range(image.dims_n[spectral])
+    )

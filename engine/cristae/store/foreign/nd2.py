@@ -1,0 +1,66 @@
+"""Nikon's ND2: positions are scenes; a frame is one plane with all its channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cristae.errors import InvalidInput
+from cristae.store.facts import Channel, Found, FoundArray
+from cristae.store.foreign.common import Planes, chosen, extra, named, number_type, reading
+
+KNOWN = {"T": "t", "Z": "z", "C": "c", "S": "c", "Y": "y", "X": "x"}
+"""Letters of its axes; S are the samples of a colour image."""
+
+
+def find(path: Path, name: str, scene: str | None) -> Found:
+    """Axes, sizes, channels and times as the file's own metadata has them."""
+    with reading(path, "ND2"), extra("nd2", path).ND2File(path) as file:
+        sizes = dict(file.sizes)
+        scenes = [f"position {n}" for n in range(sizes.pop("P", 1))]
+        number = chosen(path, scenes, scene)
+        if odd := [axis for axis in sizes if axis not in KNOWN] or ({"C", "S"} <= set(sizes) and ["S"]):
+            raise InvalidInput(f"{path} has an axis {odd[0]}, which is not read; export it with t, c, z, y, x alone")
+        voxel = file.voxel_size()
+        scale = {"y": float(voxel.y), "x": float(voxel.x)} | ({"z": float(voxel.z)} if "Z" in sizes else {})
+        if (interval := _interval_s(file)) is not None and "T" in sizes:
+            scale["t"] = interval
+        axes, shape = "".join(KNOWN[a] for a in sizes), tuple(sizes.values())
+        chunk = tuple(n if a in "CSYX" else 1 for a, n in sizes.items())
+        array = FoundArray(str(number), shape, number_type(np.dtype(file.dtype), path), chunk, chunk, scale)
+        return Found(str(path), named(name, scenes, number), "nd2", (array,), axes, _channels(file))
+
+
+def open_array(path: Path, member: str) -> Planes:
+    """One position, frame by frame."""
+    with reading(path, "ND2"):
+        file = extra("nd2", path).ND2File(path)
+        sizes = dict(file.sizes)
+        loops = [a for a in sizes if a not in "CSYX"]
+        outer = [a for a in loops if a != "P"]
+        inner = [a for a in sizes if a in "CSYX"]
+
+    def frame(place: tuple[int, ...], box: tuple[slice, ...]) -> np.ndarray:
+        at = dict(zip(outer, place, strict=True)) | {"P": int(member)}
+        number = np.ravel_multi_index([at[a] for a in loops], [sizes[a] for a in loops]) if loops else 0
+        return np.asarray(file.read_frame(int(number))).reshape([sizes[a] for a in inner])[box]
+
+    return Planes(tuple(sizes[a] for a in (*outer, *inner)), np.dtype(file.dtype), len(outer), frame, file.close)
+
+
+def _channels(file: Any) -> tuple[Channel, ...]:
+    found = [c.channel for c in getattr(file.metadata, "channels", None) or ()]
+    return tuple(Channel(c.name, f"{c.color.r:02X}{c.color.g:02X}{c.color.b:02X}") for c in found)
+
+
+def _interval_s(file: Any) -> float | None:
+    """Mean time between frames: as it was measured, else as it was asked for."""
+    for loop in file.experiment or ():
+        if "Time" in type(loop).__name__:
+            params = loop.parameters
+            measured = getattr(getattr(params, "periodDiff", None), "avg", 0)
+            period = measured or getattr(params, "periodMs", 0)
+            return float(period) / 1000 if period else None
+    return None
