@@ -70,7 +70,7 @@ def test_a_run_needs_no_converted_copy(formats: Path, tmp_path: Path) -> None:
             source = tmp_path / "cell.ome.zarr"
         done = cristae("run", tmp_path / "nuclei.yaml", source, "--out", tmp_path / name, "--cluster", "none")
         assert done.exit_code == 0
-        tables.append(pl.read_parquet(tmp_path / name / "tables" / "nuclei" / "table.parquet").drop("image"))
+        tables.append(pl.read_parquet(tmp_path / name / "objects.parquet").drop("image"))
     assert len(tables[0]) > 5
     assert "intensity_mean_TRITC BP" in tables[0].columns
     assert tables[0].equals(tables[1])

@@ -26,7 +26,7 @@ def matrix() -> list[tuple[str, int]]:
     for step in STEPS:
         visits = {1}
         if step in OFTEN:
-            visits |= set(draw.sample(range(2, 40), 2))
+            visits |= set(draw.sample(range(2, 26), 2))
         elif step in SEVERAL:
             visits |= {draw.randint(2, SEVERAL[step])}
         found += [(step, n) for n in sorted(visits)]

@@ -16,8 +16,9 @@ from cristae.blocks.measure import Answer, ask
 from cristae.blocks.stage import At
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.filters import threshold
+from cristae.filters.cuts import otsu
 from cristae.filters.histogram import extrema, histogram
-from cristae.filters.threshold import above, otsu
+from cristae.filters.threshold import above
 from cristae.grid import BlockGrid
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"]

@@ -15,11 +15,20 @@ from scipy import ndimage
 
 from cristae.blocks.measure import Answer, Measure
 from cristae.blocks.stage import Stage
-from cristae.filters import difference_of_gaussians, gaussian, ridge, threshold
+from cristae.filters import (
+    closing,
+    difference_of_gaussians,
+    gaussian,
+    median,
+    opening,
+    ridge,
+    threshold,
+    top_hat,
+)
 from cristae.filters.histogram import histogram
 from cristae.filters.pyramid import downsample
 from cristae.grid import Shape
-from cristae.labels import label
+from cristae.labels import fill_holes, label
 from cristae.morphology import finish_rows
 from cristae.morphology.intensity import intensity
 from cristae.morphology.moments import index, shape
@@ -180,6 +189,11 @@ def count_of_objects(case: Case, answer: Columns, shape: Shape) -> Columns:
     return {"objects": answer["objects"], "ids": np.unique(answer["map"][answer["map"] > 0]).astype(np.int64)}
 
 
+def nothing_of_blocks(case: Case, answer: Columns, shape: Shape) -> Columns:
+    """Of provisional components of the ground nothing is the same for all grids; what they lead to is held by the stage."""
+    return {"some": np.array(bool(len(answer["offset"]) > 1))}
+
+
 # ------------------------------------------------------------------------------------------------ references
 
 
@@ -214,10 +228,29 @@ def first_by_hand(case: Case, array: np.ndarray) -> np.ndarray:
     return array[tuple(slice(None, None, f) for f in case.params["factors"])]
 
 
-def otsu_by_skimage(case: Case, array: np.ndarray) -> np.ndarray:
-    from skimage.filters import threshold_otsu
+def by_skimage(case: Case, array: np.ndarray) -> np.ndarray:
+    from skimage import filters
 
-    return array > threshold_otsu(array)
+    return array > getattr(filters, f"threshold_{case.params['method']}")(array)
+
+
+def local_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
+    sides = [2 * int(case.params["radius_um"] / v + 1e-9) + 1 for v in case.voxel_um]
+    return array > ndimage.uniform_filter(array.astype(np.float64), sides, mode="reflect") + case.params["offset"]
+
+
+def by_scipy_with_a_ball(case: Case, array: np.ndarray) -> np.ndarray:
+    radius = case.params["radius_um"]
+    sides = [np.arange(-int(radius / v), int(radius / v) + 1) * v for v in case.voxel_um]
+    ball = sum(x**2 for x in np.meshgrid(*sides, indexing="ij")) <= radius**2
+    name = {"opening": "grey_opening", "closing": "grey_closing", "top_hat": "white_tophat", "median": "median_filter"}
+    values = array.view(np.uint8) if array.dtype == bool else array
+    return getattr(ndimage, name[case.builder.__name__])(values, footprint=ball, mode="reflect").astype(array.dtype)
+
+
+def filled_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
+    structure = ndimage.generate_binary_structure(array.ndim, case.params.get("connectivity", 1))
+    return ndimage.binary_fill_holes(array, structure)
 
 
 # -------------------------------------------------------------------------------------------------- the cases
@@ -231,7 +264,9 @@ def _each(builder: Callable[..., Any], params: Mapping[str, Any], draw: Draw, ki
 
 IMAGES = "3 uint16, 3 float32, 2 uint8"
 WEIGHED: dict[str, Any] = {"weighed": True}
+RIM = "the extreme of all lies at the rim of the ball in few inputs"
 THRESHOLD: dict[str, Any] = {"facts": ("voxel_um", "dtype"), "weighed": True}
+BALL: dict[str, Any] = {**THRESHOLD, "reference": by_scipy_with_a_ball}
 ROWS: dict[str, Any] = {"shown": table, "weighed": True}
 RADII = {"min": 0.15, "max": 0.3, "scales": 2}
 
@@ -252,9 +287,26 @@ STAGES: list[Case] = [
     *_each(threshold, {"value": -3.2}, signed, "3 int16, 2 float64", **THRESHOLD,
            reference=lambda case, array: array.astype(np.float64) > -3.2),
     *_each(threshold, {"method": "otsu"}, image, "3 uint16, 3 float32, 2 uint8", **THRESHOLD,
-           reference=otsu_by_skimage),
+           reference=by_skimage),
     *_each(threshold, {"method": "otsu", "over": "collection"}, signed, "3 int32, 2 int64", **THRESHOLD),
+    *_each(threshold, {"method": "triangle"}, image, "3 uint16, 3 float32, 2 uint8", **THRESHOLD, reference=by_skimage),
+    *_each(threshold, {"method": "li"}, image, "3 uint16, 2 uint8", **THRESHOLD, reference=by_skimage),
+    *_each(threshold, {"method": "li", "of": "positive"}, signed, "3 float32, 2 int16", **THRESHOLD),
+    *_each(threshold, {"method": "otsu", "of": "positive", "min_contrast": 90.0}, image, "3 uint16, 2 float32", **THRESHOLD),
+    *_each(threshold, {"method": "local", "radius_um": 0.31, "offset": 3.25}, image, "3 uint16, 2 float32",
+           **THRESHOLD, library_tolerance=0.01),
+    *_each(opening, {"radius_um": 0.27}, image, "3 uint16", **BALL),
+    *_each(opening, {"radius_um": 0.27}, image, "2 float32", slack=RIM, **BALL),
+    *_each(closing, {"radius_um": 0.22}, mask, "3 bool, 2 uint8", slack=RIM, **BALL),
+    *_each(top_hat, {"radius_um": 0.27}, image, "3 uint16, 3 float32", **BALL),
+    *_each(top_hat, {"radius_um": 0.27}, image, "2 uint8", slack=RIM, **BALL),
+    *_each(top_hat, {"radius_um": 0.05}, mask, "3 bool", **BALL),
+    *_each(median, {"radius_um": 0.13}, image, "3 uint16, 2 float32", reference=by_scipy_with_a_ball, **WEIGHED),
+    *_each(median, {"radius_um": 0.13}, mask, "2 bool", reference=by_scipy_with_a_ball),
+    *_each(fill_holes, {}, mask, "3 bool, 3 uint16, 2 uint8", reference=filled_by_scipy, **WEIGHED),
+    *_each(fill_holes, {"connectivity": 2}, mask, "3 bool, 2 bool", reference=filled_by_scipy),
     *_each(label, {}, mask, "3 bool, 3 uint16, 2 uint8", reference=labels_by_scipy, **WEIGHED),
+    *_each(label, {"min_diameter_um": 0.3}, mask, "3 bool, 2 bool"),
     *_each(label, {"connectivity": 1}, mask, "3 uint8, 2 bool", reference=labels_by_scipy),
     *_each(label, {"connectivity": 2, "min_voxels": 4}, mask, "3 bool"),
     *_each(label, {"multilabel": True, "min_volume_um3": 0.01}, values, "3 uint32"),
@@ -286,7 +338,12 @@ MEASURES: list[Case] = [
     *_each(histogram, {}, signed, "3 int32, 2 int16", facts=("ndim", "dtype"), **WEIGHED),
 ]  # fmt: skip
 
-SHOWN = {"label_faces": foreground, "label_ids": count_of_objects}
+SHOWN = {
+    "label_faces": foreground,
+    "label_ids": count_of_objects,
+    "ground_faces": nothing_of_blocks,
+    "ground_holes": nothing_of_blocks,
+}
 
 
 def _asked(cases: Sequence[Case]) -> list[Case]:

@@ -85,7 +85,9 @@ def labels_of(path: Path) -> np.ndarray:
 
 
 def table_of(cell: Path, name: str = "mito") -> polars.DataFrame:
-    return polars.read_parquet(cell / "tables" / name / "table.parquet")
+    """Of a store, or of a run's folder."""
+    beside = cell / "tables" / name / "table.parquet"
+    return polars.read_parquet(beside if beside.exists() else cell / "objects.parquet")
 
 
 def expected(array: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
     gaussian    smoothing and the difference of two widths
     ridge       bright tubes of given radii (Frangi)
-    threshold   masks, at a value or by Otsu's method
+    balls       opening, closing and top hat by balls in the sample; median within a ball
+    threshold   masks, at a value, at one that the histogram gives, or at the mean around each voxel
+    cuts        where a histogram is parted: Otsu, Li, triangle
     histogram   extremes and histograms of whole frames, the measures behind the thresholds
 
 Public lengths are in micrometres. A module `X_kernel` is compiled and imported when first used; its plain twin, for
@@ -12,14 +14,20 @@ every array library, stands in `X` or `X_plain`.
 from collections.abc import Callable, Mapping
 
 from cristae.blocks.stage import Stage
+from cristae.filters.balls import closing, opening, top_hat
 from cristae.filters.gaussian import difference_of_gaussians, gaussian
+from cristae.filters.median import median
 from cristae.filters.ridge import ridge
 from cristae.filters.threshold import threshold
 
 STAGES: Mapping[str, Callable[..., Stage]] = {
+    "closing": closing,
     "difference_of_gaussians": difference_of_gaussians,
     "gaussian": gaussian,
+    "median": median,
+    "opening": opening,
     "ridge": ridge,
     "threshold": threshold,
+    "top_hat": top_hat,
 }
 """Stages a pipeline may name; every builder takes the user's parameters and keyword-only `voxel_um`."""

@@ -30,15 +30,19 @@ SORTED = Cost(32.0, 3.0)
 """Integers that may be wide: bytes are those of sorting (then 200 ns a voxel), time that of counting by index."""
 
 
-def extrema(*, ndim: int, scope: Scope = "frame") -> Measure:
-    """The smallest and the largest value, as float64 (integers beyond 2^53 are rounded).
+def extrema(*, ndim: int, scope: Scope = "frame", positive: bool = False) -> Measure:
+    """The smallest and the largest value, as float64 (integers beyond 2^53 are rounded); of those above 0 if `positive`.
 
-    The answer holds "min" and "max". Raises InvalidInput on values that are not finite.
+    The answer holds "min" and "max", inf and -inf where there are no values. Raises InvalidInput on values that are not
+    finite.
     """
-    return Measure("extrema", {}, _extrema, _widest, _same, no_halo(ndim), scope, Cost(0.0, 0.5))
+    params, cost = {"positive": positive}, Cost(4.0 if positive else 0.0, 0.5)
+    return Measure("extrema", params, partial(_extrema, positive=positive), _widest, _same, no_halo(ndim), scope, cost)
 
 
-def histogram(bins: int = BINS, *, ndim: int, dtype: str = "float32", scope: Scope = "frame") -> Measure:
+def histogram(
+    bins: int = BINS, *, ndim: int, dtype: str = "float32", scope: Scope = "frame", positive: bool = False
+) -> Measure:
     """How often each value occurs.
 
     Parameters
@@ -47,11 +51,12 @@ def histogram(bins: int = BINS, *, ndim: int, dtype: str = "float32", scope: Sco
     ndim : number of spatial axes
     dtype : of the image: integers and bool are counted value by value, floats in bins by the rule of numpy.histogram
     scope : what is counted together
+    positive : count only values above 0
 
     Returns
     -------
     A measure whose answer holds "values" (ascending; the centres of the bins for floats) and "counts" (int64); an
-    image of one value has one.
+    image of one value has one, and one without values has none.
 
     Raises
     ------
@@ -62,22 +67,28 @@ def histogram(bins: int = BINS, *, ndim: int, dtype: str = "float32", scope: Sco
         raise InvalidConfiguration(f"histogram: bins is {bins!r}, but must be a whole number, 2 or more")
     if np.dtype(dtype).kind in "biu":
         cost = Cost(1.5, 3.0) if np.dtype(dtype).itemsize <= 2 else SORTED
-        return Measure("histogram", {}, _count, _join, _same, no_halo(ndim), scope, cost)
+        count = partial(_count, positive=positive)
+        return Measure("histogram", {"positive": positive}, count, _join, _same, no_halo(ndim), scope, cost)
     return Measure(
         "histogram",
-        {"bins": bins},
-        partial(_bin, bins=bins),
+        {"bins": bins, "positive": positive},
+        partial(_bin, bins=bins, positive=positive),
         partial(_add, bins=bins),
         partial(centred, dtype=dtype),
         no_halo(ndim),
         scope,
-        Cost(1.5, 6.0),
-        asks={"extrema": extrema(ndim=ndim, scope=scope)},
+        Cost(6.0 if positive else 1.5, 6.0),
+        asks={"extrema": extrema(ndim=ndim, scope=scope, positive=positive)},
     )
 
 
-def _extrema(array: Array, *, at: At, answers: Mapping[str, Answer]) -> Partial:
+def _extrema(array: Array, *, at: At, answers: Mapping[str, Answer], positive: bool) -> Partial:
     xp, core = namespace(array), array[at.out.within(at.reads[0])]
+    if positive:
+        _need_finite(bool(xp.all(xp.isfinite(core))), at)
+        core = core[core > 0]
+        if not core.size:
+            return _widest([])
     low, high = float(xp.min(core)), float(xp.max(core))
     _need_finite(np.isfinite(low) and np.isfinite(high), at)
     return {"min": np.array(low), "max": np.array(high)}
@@ -94,7 +105,7 @@ def _same(partial: Partial) -> Partial:
     return partial
 
 
-def _count(array: Array, *, at: At, answers: Mapping[str, Answer]) -> Partial:
+def _count(array: Array, *, at: At, answers: Mapping[str, Answer], positive: bool) -> Partial:
     """Every value of an integer image with its count, ascending."""
     xp, flat = namespace(array), array[at.out.within(at.reads[0])].ravel()
     _need_kind(flat.dtype, "biu", "an integer")
@@ -104,14 +115,19 @@ def _count(array: Array, *, at: At, answers: Mapping[str, Answer]) -> Partial:
     wide = np.dtype("uint64" if flat.dtype == np.uint64 else "int64")
     if high - low >= DENSE:
         values, counts = xp.unique(flat, return_counts=True)
-        return {"values": to_host(values).astype(wide), "counts": to_host(counts).astype(np.int64)}
+        return _kept(to_host(values).astype(wide), to_host(counts).astype(np.int64), positive)
     total = xp.zeros(high - low + 1, xp.int64)
     for start in range(0, flat.size, CHUNK):
         above = flat[start : start + CHUNK].astype(wide) - wide.type(low)
         total += xp.bincount(above.astype(xp.int64), minlength=total.size)
     counts = to_host(total)
     present = np.flatnonzero(counts)
-    return {"values": present.astype(wide) + wide.type(low), "counts": counts[present]}
+    return _kept(present.astype(wide) + wide.type(low), counts[present], positive)
+
+
+def _kept(values: np.ndarray, counts: np.ndarray, positive: bool) -> Partial:
+    above = values > 0 if positive else slice(None)
+    return {"values": values[above], "counts": counts[above]}
 
 
 def _join(partials: Sequence[Partial]) -> Partial:
@@ -125,13 +141,15 @@ def _join(partials: Sequence[Partial]) -> Partial:
     return {"values": values[first], "counts": np.add.reduceat(counts, first)}
 
 
-def _bin(array: Array, *, at: At, answers: Mapping[str, Answer], bins: int) -> Partial:
+def _bin(array: Array, *, at: At, answers: Mapping[str, Answer], bins: int, positive: bool) -> Partial:
     """Counts of a float image between its extremes; the last bin holds its right edge too."""
     xp, flat = namespace(array), array[at.out.within(at.reads[0])].ravel()
     _need_kind(flat.dtype, "f", "a float")
     _need_finite(bool(xp.all(xp.isfinite(flat))), at)
     edges = _edges(answers["extrema"], bins, flat.dtype)
-    if edges.size == 1:
+    if positive:
+        flat = flat[flat > 0]
+    if edges.size < 2:
         counts = np.zeros(bins, np.int64)
         counts[0] = flat.size
         return {"counts": counts}
@@ -150,14 +168,16 @@ def _add(partials: Sequence[Partial], *, bins: int) -> Partial:
 def centred(partial: Partial, answers: Mapping[str, Answer], *, dtype: str) -> Partial:
     """The answer of a float histogram: the centres of its bins, and their counts."""
     edges = _edges(answers["extrema"], partial["counts"].size, np.dtype(dtype))
-    if edges.size == 1:
-        return {"values": edges, "counts": partial["counts"][:1]}
+    if edges.size < 2:
+        return {"values": edges, "counts": partial["counts"][: edges.size]}
     return {"values": (edges[:-1] + edges[1:]) / 2, "counts": partial["counts"]}
 
 
 def _edges(extremes: Answer, bins: int, dtype: np.dtype) -> np.ndarray:
-    """numpy.histogram's edges between the extremes, in the image's own precision; one edge if they are equal."""
+    """numpy.histogram's edges between the extremes, in the image's own precision; one if they are equal, none of no values."""
     low, high = (dtype.type(extremes.number(name)) for name in ("min", "max"))
+    if low > high:
+        return np.empty(0, dtype)
     return np.array([low]) if low == high else np.linspace(low, high, bins + 1, dtype=dtype)
 
 

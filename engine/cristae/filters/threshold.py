@@ -1,4 +1,4 @@
-"""Threshold: an image becomes a mask, at a given value or at one found in the image itself.
+"""Threshold: an image becomes a mask, at a given value, at one found in the image itself, or at the mean around each voxel.
 
 Foreground is what lies strictly above. Values are compared as real numbers: the threshold is never rounded to the
 image's type, so that 0.1 means the same for float32 and float64.
@@ -7,23 +7,24 @@ image's type, so that 0.1 means the same for float32 and float64.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from math import floor, isfinite
 from numbers import Real
-from typing import cast
+from typing import Any
 
 import numpy as np
 
 from cristae.array import Array, namespace
-from cristae.blocks.measure import Answer, Measure, Partial, Scope
+from cristae.blocks.measure import Answer, Scope
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.errors import InvalidConfiguration
-from cristae.filters.histogram import centred, histogram
+from cristae.filters.cuts import METHODS
+from cristae.filters.gaussian import smoothed, smoothing_cost
 from cristae.grid import no_halo
 
-METHODS = ("otsu",)
 SCOPES = ("frame", "image", "collection")
+OF = ("all", "positive")
+LOCAL = "local"
 
 
 def threshold(
@@ -32,6 +33,10 @@ def threshold(
     value: float | None = None,
     method: str | None = None,
     over: Scope = "frame",
+    of: str = "all",
+    min_contrast: float = 0.0,
+    radius_um: float | None = None,
+    offset: float = 0.0,
     dtype: str = "float32",
 ) -> Stage:
     """A mask of the voxels above a threshold.
@@ -40,27 +45,47 @@ def threshold(
     ----------
     voxel_um : voxel size, (z, y, x) or (y, x)
     value : the threshold, in units of the image; this or `method`
-    method : "otsu" finds the value that parts the histogram into the two narrowest classes
-    over : what shares one threshold: each "frame", each "image", or the whole "collection"
-    dtype : of the image; Otsu's histogram has one bin a value for integers and 256 bins for floats
+    method : "otsu", "li" or "triangle" finds one value in the histogram; "local" compares each voxel with the mean around it
+    over : what shares one value: each "frame", each "image", or the whole "collection"
+    of : "all" voxels are counted, or only those that are "positive", as after a filter that leaves much at 0
+    min_contrast : where the mean above is not this much higher than the mean below, in units of the image, nothing is foreground
+    radius_um : of the mean around a voxel, for "local": half the side of a box, in micrometres
+    offset : how far above that mean a voxel must lie, in units of the image
+    dtype : of the image; the histogram has one bin a value for integers and 256 bins for floats
 
     Returns
     -------
-    A stage from any real image to bool. Otsu's value is that of `skimage.filters.threshold_otsu` on all voxels at once.
+    A stage from any real image to bool. The values are those of `skimage.filters.threshold_otsu`, `threshold_li` (floats: of
+    the bins) and `threshold_triangle` on all voxels at once.
 
     Raises
     ------
-    InvalidConfiguration : if not exactly one of `value` and `method` is given, or one of them is not known.
+    InvalidConfiguration : if not exactly one of `value` and `method` is given, or a parameter is not one of this method.
     """
     if (value is None) == (method is None):
-        raise InvalidConfiguration("threshold: give either a value or a method (otsu), and not both")
-    if method is not None and method not in METHODS:
-        raise InvalidConfiguration(f"threshold: method {method!r} is not known; the only one is otsu")
+        raise InvalidConfiguration(f"threshold: give either a value or a method ({_known()}), and not both")
+    if method is not None and method not in (*METHODS, LOCAL):
+        raise InvalidConfiguration(f"threshold: method {method!r} is not known; the methods are {_known()}")
     if over not in SCOPES:
         raise InvalidConfiguration(f"threshold: over {over!r} is not one of {', '.join(SCOPES)}")
-    if value is not None and not _number(value):
-        raise InvalidConfiguration(f"threshold: value is {value!r}, but must be a number")
-    params = {"value": value} if method is None else {"method": method, "over": over}
+    if of not in OF:
+        raise InvalidConfiguration(f"threshold: of {of!r} is not one of {', '.join(OF)}")
+    for name, number in (("value", value), ("min_contrast", min_contrast), ("offset", offset)):
+        if number is not None and not _number(number):
+            raise InvalidConfiguration(f"threshold: {name} is {number!r}, but must be a number")
+    if method == LOCAL:
+        return _local(voxel_um, radius_um, offset)
+    if radius_um is not None or offset:
+        raise InvalidConfiguration("threshold: radius_um and offset belong to method: local; leave them out")
+    found = {}
+    if method is not None:
+        measure = METHODS[method](
+            ndim=len(voxel_um), dtype=dtype, scope=over, positive=of == "positive", min_contrast=float(min_contrast)
+        )
+        found = {"threshold": measure}
+    params: dict[str, Any] = {"value": value} if method is None else {"method": method, "over": over}
+    params |= {"of": of} if of != "all" else {}
+    params |= {"min_contrast": min_contrast} if min_contrast else {}
     return Stage(
         "threshold",
         params,
@@ -68,43 +93,38 @@ def threshold(
         no_halo(len(voxel_um)),
         output=_mask,
         cost=Cost(0.0, 0.5),
-        asks={} if method is None else {"threshold": otsu(ndim=len(voxel_um), dtype=dtype, scope=over)},
+        asks=found,
     )
 
 
-def otsu(*, ndim: int, dtype: str, scope: Scope = "frame") -> Measure:
-    """Otsu's threshold of all voxels of the scope; the answer holds "value".
-
-    N. Otsu, IEEE Trans. Syst. Man Cybern. 9, 62 (1979), doi:10.1109/TSMC.1979.4310076.
-    """
-    counted = histogram(ndim=ndim, dtype=dtype, scope=scope)
-    finish = partial(_of_bins, dtype=dtype) if counted.asks else _of_counts
-    return replace(counted, name="otsu", finish=finish)
+def _known() -> str:
+    return ", ".join((*METHODS, LOCAL))
 
 
-def otsu_value(counts: np.ndarray, values: np.ndarray) -> np.generic:
-    """The value after which to cut a histogram so that the variance between the two classes is largest.
-
-    counts : (n,) integers; values : (n,) ascending. Values that do not occur may be there or not: between two values
-    that do, every cut is the same, and the first of equals is taken. Counts are added as float32, as scikit-image does.
-    """
-    counts, values = counts[counts > 0], values[counts > 0]
-    if values.size == 1:
-        return cast(np.generic, values[0])
-    weight = counts.astype(np.float32)
-    below, above = np.cumsum(weight), np.cumsum(weight[::-1])[::-1]
-    mean_below = np.cumsum(weight * values) / below
-    mean_above = (np.cumsum((weight * values)[::-1]) / above[::-1])[::-1]
-    between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
-    return cast(np.generic, values[np.argmax(between)])
-
-
-def _of_bins(merged: Partial, answers: Mapping[str, Answer], *, dtype: str) -> Partial:
-    return _of_counts(centred(merged, answers, dtype=dtype))
+def _local(voxel_um: tuple[float, ...], radius_um: float | None, offset: float) -> Stage:
+    if radius_um is None or not _number(radius_um) or radius_um <= 0:
+        raise InvalidConfiguration(
+            f"threshold: method local needs radius_um, a length in um above 0, not {radius_um!r}"
+        )
+    reach = [floor(radius_um / h + 1e-9) for h in voxel_um]
+    halo = tuple((r, r) for r in reach)
+    weights = [np.full(r + 1, 1 / (2 * r + 1)) for r in reach]
+    return Stage(
+        "threshold",
+        {"method": LOCAL, "radius_um": radius_um, "offset": offset},
+        partial(_above_mean, weights=weights, offset=offset),
+        halo,
+        output=_mask,
+        cost=smoothing_cost(halo),
+    )
 
 
-def _of_counts(answer: Partial) -> Partial:
-    return {"value": np.array(otsu_value(answer["counts"], answer["values"]))}
+def _above_mean(
+    array: Array, *, at: At, answers: Mapping[str, Answer], weights: list[np.ndarray], offset: float
+) -> Array:
+    window = at.out.within(at.reads[0])
+    xp = namespace(array)
+    return array[window].astype(xp.float32) - smoothed(array, window, weights) > offset
 
 
 def _above(array: Array, *, at: At, answers: Mapping[str, Answer], value: float | None) -> Array:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, pi, prod
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from cristae.blocks.measure import Answer
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box, no_halo
-from cristae.labels.seams import components, face, label_faces, label_ids, leading, neighbours
+from cristae.labels.seams import beyond, components, label_faces, label_ids, rim_of
 
 
 def label(
@@ -28,6 +28,7 @@ def label(
     connectivity: int | None = None,
     min_voxels: int = 0,
     min_volume_um3: float | None = None,
+    min_diameter_um: float | None = None,
     multilabel: bool = False,
 ) -> Stage:
     """Connected components, numbered 1, 2, ... in the raster order of each one's first voxel.
@@ -37,8 +38,8 @@ def label(
     voxel_um : voxel size, micrometres, (z, y, x) or (y, x)
     connectivity : how many axes may differ between voxels that touch: 1 (6 or 4 neighbours), 2 (18 or 8), 3 (26);
         by default all of them
-    min_voxels, min_volume_um3 : objects below either are dropped, and the ids of the others stay dense; a volume in
-        cubic micrometres, for 3D only
+    min_voxels, min_volume_um3, min_diameter_um : objects below any of them are dropped, and the ids of the others stay dense; a
+        volume in cubic micrometres, for 3D only; a diameter in micrometres of the ball (in 2D the disc) of the same size
     multilabel : the input holds integers and only equal ones join; otherwise whatever is not 0 is foreground
 
     Returns
@@ -59,15 +60,16 @@ def label(
         )
     if min_voxels < 0:
         raise InvalidConfiguration(f"label: min_voxels is {min_voxels}; give 0 or more")
-    least = max(min_voxels, _voxels(min_volume_um3, voxel_um))
+    least = max(min_voxels, _voxels(min_volume_um3, voxel_um), _across(min_diameter_um, voxel_um))
+    params = {
+        "connectivity": reach,
+        "min_voxels": min_voxels,
+        "min_volume_um3": min_volume_um3,
+        "multilabel": multilabel,
+    }
     return Stage(
         "label",
-        {
-            "connectivity": reach,
-            "min_voxels": min_voxels,
-            "min_volume_um3": min_volume_um3,
-            "multilabel": multilabel,
-        },
+        params | ({} if min_diameter_um is None else {"min_diameter_um": min_diameter_um}),
         Components(reach, multilabel),
         no_halo(ndim),
         output=label_spec,
@@ -89,8 +91,21 @@ def _voxels(volume_um3: float | None, voxel_um: tuple[float, ...]) -> int:
         raise InvalidConfiguration(f"label: min_volume_um3 {volume_um3} needs a 3D image; in 2D give min_voxels")
     if not 0 <= volume_um3 < float("inf"):
         raise InvalidConfiguration(f"label: min_volume_um3 is {volume_um3}; give 0 or more cubic micrometres")
+    return _least(volume_um3, voxel_um)
+
+
+def _across(diameter_um: float | None, voxel_um: tuple[float, ...]) -> int:
+    """The fewest voxels that are at least as large as the ball or disc of this diameter."""
+    if diameter_um is None:
+        return 0
+    if not 0 <= diameter_um < float("inf"):
+        raise InvalidConfiguration(f"label: min_diameter_um is {diameter_um}; give 0 or more micrometres")
+    return _least(pi * diameter_um ** len(voxel_um) / (2 * len(voxel_um)), voxel_um)
+
+
+def _least(size: float, voxel_um: tuple[float, ...]) -> int:
     # 10 voxels of 0.1 um3 are 1 um3, though in binary 1 / 0.1 may come out a hair above 10.
-    return ceil(volume_um3 / prod(voxel_um) * (1 - 1e-12))
+    return ceil(size / prod(voxel_um) * (1 - 1e-12))
 
 
 def label_spec(spec: Spec) -> Spec:
@@ -113,14 +128,11 @@ class Components:
     def __call__(self, mask: Array, *, at: At, answers: Mapping[str, Answer]) -> Array:
         from cristae.labels.seams_kernel import relabel
 
-        rim = at.core.grow(((1, 1),) * len(at.core.start)).clip(at.grid.shape)
-        if not rim.contains(at.out):
-            raise ValueError(f"label gives at most one voxel beyond {at.core}, not {at.out}")
+        whole = rim_of(at)
         ids, offset = answers["ids"].arrays["map"], answers["ids"].arrays["offset"]
         raw, n = components(mask[at.core.within(at.reads[0])], self.connectivity, self.multilabel)
         table = np.full(n + 1, -1, np.int64)
         table[0] = 0
-        whole = Box(tuple(map(min, at.core.start, at.out.start)), tuple(map(max, at.core.stop, at.out.stop)))
         out = np.zeros(whole.shape, ids.dtype)
         mine = ids[offset[at.index] : offset[at.index + 1]]
         relabel(_solid(raw), mine, table, _solid(out[at.core.within(whole)]))
@@ -131,19 +143,10 @@ class Components:
     def _rim(self, out: np.ndarray, whole: Box, at: At, answers: Mapping[str, Answer]) -> None:
         """Fill `out`, which lies at `whole`, beyond the core."""
         ids, offset = answers["ids"].arrays["map"], answers["ids"].arrays["offset"]
-        for step, other in neighbours(at.grid, at.index, out.ndim):
-            core = at.grid.core(other)
-            there = core.intersect(whole)
-            if there.empty:
-                continue
-            axis, sign = leading(step)
-            layer = face(answers["faces"].parts[other], at.grid, other, axis, 0 if sign > 0 else 1)
-            if layer is None:
-                continue
-            start, stop = list(core.start), list(core.stop)
-            start[axis], stop[axis] = there.start[axis], there.stop[axis]
-            table = np.concatenate((np.zeros(1, ids.dtype), ids[offset[other] : offset[other + 1]]))
-            out[there.within(whole)] = table[layer[there.within(Box(tuple(start), tuple(stop)))]]
+        for other, there, layer in beyond(at, whole, answers["faces"].parts):
+            if layer is not None:
+                table = np.concatenate((np.zeros(1, ids.dtype), ids[offset[other] : offset[other + 1]]))
+                out[there.within(whole)] = table[layer]
 
 
 def _solid(array: np.ndarray) -> np.ndarray:

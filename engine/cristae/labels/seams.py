@@ -25,7 +25,7 @@ from cristae.array import Array, to_host
 from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost
 from cristae.errors import InvalidInput
-from cristae.grid import BlockGrid, Shape, no_halo
+from cristae.grid import BlockGrid, Box, Shape, no_halo
 from cristae.labels.union import Canonical
 
 Answers = Mapping[str, Answer]
@@ -130,18 +130,16 @@ def _components_scipy(block: np.ndarray, connectivity: int) -> tuple[np.ndarray,
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """`partial` of label_faces."""
+    """`partial` of label_faces; with `borders` it also says which components lie at a face of the volume (`open`)."""
 
     connectivity: int
     multilabel: bool
+    borders: bool = False
 
     def __call__(self, mask: Array, *, at: At, answers: Answers) -> Partial:
-        from cristae.labels.seams_kernel import census
-
         block = mask[at.core.within(at.reads[0])]
         raw, n = components(block, self.connectivity, self.multilabel)
-        order, begin, voxels = np.zeros(n + 1, np.uint32), np.zeros(n, np.int64), np.zeros(n, np.uint32)
-        census(raw.reshape(-1), order, begin, voxels)
+        order, begin, voxels = provisional(raw, n)
         place = np.unravel_index(begin, raw.shape)
         shifted = tuple(p + a for p, a in zip(place, at.core.start, strict=True))
         partial: Partial = {
@@ -152,12 +150,31 @@ class Faces:
         }
         if self.multilabel:
             partial["value"] = to_host(block)[place].astype(np.int64)
-        position = at.grid.position(at.index)
-        for axis, (k, count) in enumerate(zip(position, at.grid.counts, strict=True)):
-            for side, outermost in ((0, 0), (1, count - 1)):
-                layer = None if k == outermost else raw.take(-side, axis)
-                partial[f"face_{axis}{side}"] = _packed(layer, order)
+        if self.borders:
+            partial["open"] = np.zeros(n, bool)
+        for axis, side, outermost in sides(at):
+            layer = raw.take(-side, axis)
+            partial[f"face_{axis}{side}"] = _packed(None if outermost else layer, order)
+            if self.borders and outermost:
+                there = order[np.unique(layer)]
+                partial["open"][there[there > 0] - 1] = True
         return partial
+
+
+def provisional(raw: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of raw ids 1..n: the provisional id of each, (n + 1,); flat index of the first voxel, and voxels, (n,) in their order."""
+    from cristae.labels.seams_kernel import census
+
+    order, begin, voxels = np.zeros(n + 1, np.uint32), np.zeros(n, np.int64), np.zeros(n, np.uint32)
+    census(raw.reshape(-1), order, begin, voxels)
+    return order, begin, voxels
+
+
+def sides(at: At) -> Iterator[tuple[int, int, bool]]:
+    """Axis and side of each face of a block, and whether the volume ends there."""
+    for axis, (k, count) in enumerate(zip(at.grid.position(at.index), at.grid.counts, strict=True)):
+        yield axis, 0, k == 0
+        yield axis, 1, k == count - 1
 
 
 def _packed(layer: np.ndarray | None, order: np.ndarray) -> np.ndarray:
@@ -175,6 +192,32 @@ def face(part: Partial, grid: BlockGrid, index: int, axis: int, side: int) -> np
     shape[axis] = 1
     layer = import_module("numcodecs").LZ4().decode(np.ascontiguousarray(packed))
     return np.frombuffer(layer, np.uint32).reshape(shape)
+
+
+def rim_of(at: At) -> Box:
+    """The core and what is asked for around it, which is at most one voxel.
+
+    Raises
+    ------
+    ValueError : if more is asked for than the neighbours' faces can tell.
+    """
+    if not at.core.grow(((1, 1),) * len(at.core.start)).clip(at.grid.shape).contains(at.out):
+        raise ValueError(f"at most one voxel beyond {at.core} can be given, not {at.out}")
+    return Box(tuple(map(min, at.core.start, at.out.start)), tuple(map(max, at.core.stop, at.out.stop)))
+
+
+def beyond(at: At, whole: Box, parts: Mapping[int, Partial]) -> Iterator[tuple[int, Box, np.ndarray | None]]:
+    """Of each block around: its number, where it meets `whole`, and its provisional ids there; None where it has none."""
+    for step, other in neighbours(at.grid, at.index, len(at.core.start)):
+        core = at.grid.core(other)
+        there = core.intersect(whole)
+        if there.empty:
+            continue
+        axis, sign = leading(step)
+        layer = face(parts[other], at.grid, other, axis, 0 if sign > 0 else 1)
+        start, stop = list(core.start), list(core.stop)
+        start[axis], stop[axis] = there.start[axis], there.stop[axis]
+        yield other, there, None if layer is None else layer[there.within(Box(tuple(start), tuple(stop)))]
 
 
 def leading(offset: Shape) -> tuple[int, int]:
@@ -246,14 +289,13 @@ def _plane(layer: np.ndarray, axis: int) -> np.ndarray:
     return flat if flat.ndim == 2 else flat[np.newaxis]
 
 
-def merge_faces(partials: Sequence[Partial]) -> Partial:
-    """All blocks in order of their number; faces and values stay in the parts."""
-    kept = {
-        "block": np.int64,
-        "count": np.int64,
-        "first": np.int64,
-        "voxels": np.uint32,
-    }
+_OF_BLOCKS: Mapping[str, type] = {"block": np.int64, "count": np.int64}
+_OF_IDS: Mapping[str, type] = {"first": np.int64, "voxels": np.uint32}
+
+
+def merge_faces(partials: Sequence[Partial], of_ids: Mapping[str, type] = _OF_IDS) -> Partial:
+    """All blocks in order of their number; faces and values stay in the parts. of_ids : arrays with a value an id."""
+    kept = {**_OF_BLOCKS, **of_ids}
     # Sorted by their first block, most partials follow each other and a plain concatenation is in order.
     ordered = sorted((p for p in partials if p["block"].size), key=lambda p: int(p["block"][0]))
     merged = {name: np.concatenate([p[name] for p in ordered] or [np.empty(0, dtype)]) for name, dtype in kept.items()}
@@ -262,11 +304,8 @@ def merge_faces(partials: Sequence[Partial]) -> Partial:
         return merged
     stops = np.cumsum(merged["count"])
     runs = [slice(stops[i] - merged["count"][i], stops[i]) for i in order]
-    return {
-        "block": merged["block"][order],
-        "count": merged["count"][order],
-        "first": np.concatenate([merged["first"][run] for run in runs]),
-        "voxels": np.concatenate([merged["voxels"][run] for run in runs]),
+    return {name: merged[name][order] for name in _OF_BLOCKS} | {
+        name: np.concatenate([merged[name][run] for run in runs]) for name in of_ids
     }
 
 
@@ -276,7 +315,7 @@ def number_blocks(merged: Partial) -> Partial:
     if not np.array_equal(blocks, np.arange(blocks.size)):
         raise ValueError(f"faces of {blocks.size} blocks with numbers up to {blocks.max()}: some are missing")
     offset = np.concatenate(([0], np.cumsum(merged["count"], dtype=np.int64)))
-    return {"block": blocks, "offset": offset, "first": merged["first"], "voxels": merged["voxels"]}
+    return {"block": blocks, "offset": offset, **{k: v for k, v in merged.items() if k not in _OF_BLOCKS}}
 
 
 def merge_pairs(partials: Sequence[Partial]) -> Partial:

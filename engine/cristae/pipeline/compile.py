@@ -56,7 +56,8 @@ class Passes:
     source: Ref
     source_spec: Spec
     prefix: str
-    kept: set[int] = field(default_factory=set)  # nodes (by id) that scratch will hold
+    kept: set[int] = field(default_factory=set)  # nodes (by id) that scratch will hold where a pass ends at them
+    cut: set[int] = field(default_factory=set)  # nodes at which a pass must end
     passes: list[Pass] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     arrays: dict[int, str] = field(default_factory=dict)  # node -> scratch array that holds it by now
@@ -102,11 +103,14 @@ class Passes:
 
     def emit(self, node: Node | None, measures: tuple[Asked, ...], sink: Target | None) -> None:
         source, links = self.source, list(node.chain) if node else []
+        for link in links[:-1]:
+            if id(link) in self.cut and id(link) not in self.arrays:
+                self.emit(link, (), None)
         for n, link in reversed(list(enumerate(links))):
             if id(link) in self.arrays:
                 source, links = Ref(self.arrays[id(link)]), links[n + 1 :]
                 break
-        if sink is None and links and id(links[-1]) in self.kept:
+        if sink is None and links and id(links[-1]) in self.kept | self.cut:
             sink = Target(f"{self.prefix}.{self.called(links[-1])}", "scratch")
             self.arrays[id(links[-1])] = sink.name
         if sink is not None:
@@ -123,6 +127,20 @@ class Passes:
                 sink.name if sink else None,
             )
         )
+
+
+def cuts(leaf: Node | None) -> set[int]:
+    """Nodes whose output a later one reads beyond the block, though they can give no more than the block itself."""
+    links = leaf.chain if leaf else ()
+    return {
+        id(node)
+        for n, node in enumerate(links)
+        if node.stage.blockwise and any(_reaches(later.stage) for later in links[n + 1 :])
+    }
+
+
+def _reaches(stage: Stage) -> bool:
+    return not stage.blockwise and (stage.reads is not None or any(before or after for before, after in stage.halo))
 
 
 def array_asks(measures: Mapping[str, Measure]) -> int:

@@ -77,8 +77,8 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     with Claim(job.state) as claim:
         reached("claimed")
         generation, new = _generation(job, settings, cluster)
-        if not new and (generation.folder / "complete.json").exists() and all(map(occupied, job.finals)):
-            return Outcome("nothing to do", tuple(job.finals))
+        if not new and (generation.folder / "complete.json").exists() and all(map(occupied, job.expected)):
+            return Outcome("nothing to do", tuple(filter(occupied, job.finals)))
         limit = memory_limit(cluster, settings)
         work = work_of(job, tuple(generation.frozen["block"]), settings, limit, generation)
         path, digest = _save(work)
@@ -102,7 +102,7 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
             found |= {"calls": totals.calls, "retries": totals.retries, "seconds": round(time.monotonic() - start, 2)}
             _complete(job, work, journal, generation, found)
             events({"event": "complete", **{k: found[k] for k in ("calls", "retries", "seconds")}})
-    return Outcome("done", tuple(job.finals), found)
+    return Outcome("done", tuple(filter(occupied, job.finals)), found)
 
 
 def plan(job: Job, settings: Settings) -> tuple[Plan, int]:

@@ -31,10 +31,14 @@ class ArrayOutput:
 
 @dataclass(frozen=True)
 class FileOutput:
-    """A table or a picture that a run leaves; `writer` makes it from the answers and says what is in it."""
+    """A table or a picture that a run leaves; `writer` makes it from the answers and says what is in it.
+
+    One that is not `certain` may leave nothing, and then is not missed.
+    """
 
     final: Path
     writer: Callable[[Work, Path], dict[str, Any]]
+    certain: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,13 @@ class Job:
 
     @property
     def finals(self) -> list[Path]:
+        """Where its outputs lie in the end."""
         return [o.final for o in self.arrays] + [o.final for o in self.files]
+
+    @property
+    def expected(self) -> list[Path]:
+        """Those it is certain to leave."""
+        return [o.final for o in self.arrays] + [o.final for o in self.files if o.certain]
 
 
 @dataclass(frozen=True)

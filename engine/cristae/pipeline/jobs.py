@@ -13,17 +13,16 @@ from cristae.errors import InvalidConfiguration, InvalidInput, UsageError
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask
 from cristae.pipeline.file import PipelineFile, load
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
+from cristae.pipeline.methods import paragraph
 from cristae.pipeline.objects import object_passes, one_channel, spec_of, table_measures
 from cristae.pipeline.operations import build, known
-from cristae.pipeline.overview import Overview, overview_name
-from cristae.pipeline.tables import Description, Table
+from cristae.pipeline.results import result_files
+from cristae.pipeline.tables import Table
 from cristae.store.tables import check_suffix
 from cristae.store.volume import Volume, open_volume
 
 STORE_SUFFIX = ".zarr"
 FILE_SUFFIXES = (".tif", ".tiff", ".npy", ".npz", ".png", ".csv", ".parquet")
-PICTURES = 100
-"""Images of a collection that get an overview; the pictures of ten thousand fields would take longer than their labels."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +232,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     files: list[FileOutput] = []
     choices: list[Choice] = []
     columns: dict[str, Any] = {}
+    several = len(pipeline.objects) > 1
     for item in pipeline.objects:
         try:
             built = object_passes(item, volumes[0], inputs.channel)
@@ -243,23 +243,16 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         choices += built.choices
         for n, image in enumerate(images):
             arrays += [
-                _array_output(root, in_store, image.name, n, target, len(pipeline.objects), paths[n], inputs)
+                _array_output(root, in_store, image.name, n, target, several, paths[n], inputs)
                 for target in built.targets
                 if target.kind != "scratch"
             ]
-        folder = root / "tables" / item.name
+        folder = root / "tables" / item.name if in_store else root / item.name if several else root
         if built.table is not None:
             columns[item.name] = built.table.groups[0].columns
-            files += [
-                FileOutput(folder / "table.parquet", built.table),
-                FileOutput(folder / "table.json", Description(built.table)),
-            ]
-        if built.overview is not None:
-            where = folder if in_store or len(pipeline.objects) > 1 else root
-            files += [
-                FileOutput(where / overview_name(i.name, images), Overview(built.overview, n, item.name))
-                for n, i in enumerate(images[:PICTURES])
-            ]
+        seen_in = _channel_name(volumes[0], item.channel if item.channel is not None else inputs.channel)
+        text = paragraph(item.name, seen_in, built.steps, columns.get(item.name, ()), volumes)
+        files += result_files(folder, item.name, built.table, built.cuts, built.overview, text, images, in_store)
     name = "-".join(o.name for o in pipeline.objects)
     return Job(
         name,
@@ -275,8 +268,15 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     )
 
 
+def _channel_name(volume: Volume, channel: str | int | None) -> str:
+    """How a sentence names the channel."""
+    if volume.channel_count == 1:
+        return "the one channel"
+    return f"channel {volume.channels[one_channel(volume, channel)].name}"
+
+
 def _array_output(
-    root: Path, in_store: bool, image: str, number: int, target: Target, objects: int, source: str, inputs: Inputs
+    root: Path, in_store: bool, image: str, number: int, target: Target, several: bool, source: str, inputs: Inputs
 ) -> ArrayOutput:
     if in_store and target.kind == "label" and inputs.time is not None:
         raise InvalidConfiguration(
@@ -286,7 +286,7 @@ def _array_output(
         return ArrayOutput(target.name, number, "label", root / "labels" / target.name, root, "../../")
     if in_store:
         raise InvalidConfiguration(f"{target.name} ends in an image, not in labels; give --out DIR to hold it")
-    name = f"{image}.ome.zarr" if objects == 1 else f"{image}-{target.name}.ome.zarr"
+    name = f"{image}-{target.name}.ome.zarr" if several else f"{image}.ome.zarr"
     final = root / f"{target.kind}s" / name
     return ArrayOutput(target.name, number, target.kind, final, None, os.path.relpath(source, final))
 

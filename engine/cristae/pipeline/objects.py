@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cristae.blocks.stage import Spec
+import numpy as np
+
+from cristae.blocks.measure import Answer, Measure, Partial
+from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.blocks.work import Asked, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
-from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask, staged
+from cristae.pipeline.compile import Choice, Node, Passes, cuts, refuse_float_mask, staged
 from cristae.pipeline.file import Object, Step
 from cristae.pipeline.operations import build, stages
 from cristae.pipeline.projection import projections
+from cristae.pipeline.results import Cut
 from cristae.pipeline.tables import Group, Table
 from cristae.store.volume import Volume
 
@@ -41,6 +45,8 @@ class ObjectPasses:
     choices: tuple[Choice, ...]
     table: Table | None
     overview: str | None  # key of the answer that holds its projections
+    cuts: tuple[Cut, ...]  # thresholds, in the order of the steps
+    steps: tuple[Stage, ...]
 
 
 def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> ObjectPasses:
@@ -80,15 +86,57 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     if leaf is None:
         raise InvalidConfiguration(f"object {item.name} has no steps")
     kept, choices = staged(leaf, spec)
-    passes = Passes(Ref("input", channel), spec, item.name, kept)
+    passes = Passes(Ref("input", channel), spec, item.name, kept, cuts(leaf))
     asked, groups = _table_of(item, table, leaf, volume, channel)
     labelled = leaf.stage.name == "label"
     key = f"{item.name}/overview" if labelled else None
     if key is not None:
         asked += (Asked(key, projections(voxel_um=spec.voxel_um), {}, (Ref("input", channel),)),)
+    passes.answer_for(leaf)
+    thresholds = list(_cuts(item.name, leaf, passes))
+    asked += tuple(noted for _, noted in thresholds if noted is not None)
     passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
     made = Table(item.name, item.name, groups) if table is not None else None
-    return ObjectPasses(tuple(passes.passes), tuple(passes.targets), tuple(choices), made, key)
+    return ObjectPasses(
+        tuple(passes.passes),
+        tuple(passes.targets),
+        tuple(choices),
+        made,
+        key,
+        tuple(cut for cut, _ in thresholds),
+        tuple(node.stage for node in leaf.chain),
+    )
+
+
+def _cuts(name: str, leaf: Node, passes: Passes) -> Iterator[tuple[Cut, Asked | None]]:
+    """The thresholds of a chain; one that the run finds is noted by its last pass, which knows it wherever it was found."""
+    for node in leaf.chain:
+        found = node.stage.asks.get("threshold")
+        if node.stage.name != "threshold":
+            continue
+        if found is None:
+            yield Cut(node.name, node.stage.params["value"]), None
+        else:
+            key = f"{name}/noted/{node.name}"
+            yield (
+                Cut(node.name, None, key, found.scope),
+                Asked(key, _note(found), {"found": passes.ask(node.parent, found)}),
+            )
+
+
+def _note(found: Measure) -> Measure:
+    """A measure that says again what another found, so that the last pass of a run knows it."""
+    return Measure(
+        "noted", {}, _again, _once, None, found.halo, found.scope, Cost(0.0, 0.0), {"found": found}, reads_array=False
+    )
+
+
+def _again(*, at: At, answers: Mapping[str, Answer]) -> Partial:
+    return {"value": np.array([answers["found"].number("value")], np.float64)}
+
+
+def _once(partials: Sequence[Partial]) -> Partial:
+    return {"value": np.unique(np.concatenate([np.empty(0), *(p["value"] for p in partials)]))}
 
 
 def _table_of(

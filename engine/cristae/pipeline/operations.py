@@ -13,11 +13,6 @@ from cristae.errors import InvalidConfiguration
 
 ROOMS = ("filters", "labels")
 PLANNED = (
-    "top_hat",
-    "median",
-    "opening",
-    "closing",
-    "fill_holes",
     "split",
     "flatfield",
     "project",

@@ -75,6 +75,7 @@ def record_places(job: Job, generation: Generation) -> None:
             "final": _relative(output.final, root),
         }
         for n, output in enumerate(outputs(job))
+        if output.final in job.expected
     ]
     write_bytes(generation.folder / "outputs.json", json.dumps(facts).encode())
 
@@ -164,7 +165,7 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str])
 
 def digests(job: Job) -> dict[str, str]:
     """Digest of every finished file and of the metadata of every finished array, by path relative to the run's root."""
-    paths = [f.final for f in job.files]
+    paths = [f.final for f in job.files if f.certain or f.final.exists()]
     for output in job.arrays:
         paths += [output.final / "zarr.json", *sorted(output.final.glob("[0-9]*/zarr.json"))]
     return {_relative(path, job.root): digest(path.read_bytes()) for path in paths}

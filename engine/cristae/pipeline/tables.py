@@ -12,7 +12,7 @@ import numpy as np
 
 from cristae.blocks import answers as stored
 from cristae.blocks.work import Frame, Work, group_of
-from cristae.morphology.columns import COLUMNS, finish_rows
+from cristae.morphology.columns import COLUMNS, Column, finish_rows
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.tables import TableWriter
 
@@ -45,6 +45,12 @@ class Table:
                 out.write(columns)
                 objects += len(columns["label"])
         return {f"objects.{self.object}": objects}
+
+    def about(self) -> Iterator[tuple[str, Column]]:
+        """Every column but the key, and what it is."""
+        for name in self.groups[0].columns:
+            if (plain := _plain(name)) in COLUMNS:
+                yield name, COLUMNS[plain]
 
     def blocks(self, work: Work) -> Iterator[dict[str, np.ndarray]]:
         """Columns of successive ranges of label, frame by frame; at least one, so that an empty table has its columns."""
@@ -82,11 +88,7 @@ class Description:
     table: Table
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
-        columns = {
-            name: {"unit": COLUMNS[plain].unit, "definition": COLUMNS[plain].definition}
-            for name in self.table.groups[0].columns
-            if (plain := _plain(name)) in COLUMNS
-        }
+        columns = {name: {"unit": c.unit, "definition": c.definition} for name, c in self.table.about()}
         facts = {"object": self.table.object, "key": ["image", "t", "label"], "columns": columns}
         write_bytes(path, json.dumps(facts, indent=1).encode())
         return {}

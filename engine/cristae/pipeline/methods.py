@@ -1,0 +1,62 @@
+"""Methods: a paragraph for a paper: what was done to which images, with which versions and parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cristae.blocks.stage import Stage
+from cristae.pipeline.generation import versions
+from cristae.pipeline.operations import stages
+from cristae.store.volume import Volume
+
+NAMED = ("numpy", "scipy", "scikit-image", "connected-components-3d")
+"""Packages whose algorithms decide a result, beside our own."""
+
+
+def paragraph(
+    name: str, channel: str, steps: Sequence[Stage], columns: Sequence[str], volumes: Sequence[Volume]
+) -> str:
+    """One object's paragraph, in Markdown. Step by step: what the step does, and every parameter it had."""
+    installed = versions()
+    known = ", ".join(f"{package} {installed[package]}" for package in NAMED if package in installed)
+    done = "; ".join(f"({n}) {_sentence(stage)}" for n, stage in enumerate(steps, 1))
+    measured = (
+        " Objects were measured on the raw image, not on a filtered one; columns.csv defines each column, and summary.csv "
+        "lists counts and thresholds of every image."
+        if columns
+        else ""
+    )
+    return (
+        f"# Methods: {name}\n\n"
+        f"{name} was segmented in {channel} of {_images(volumes)} with cristae {installed.get('cristae', '')} "
+        f"(Python {installed['python']}; {known}). The steps were: {done}. Lengths are in micrometres.{measured} "
+        "The result does not depend on the blocks in which it was computed.\n"
+    )
+
+
+def _sentence(stage: Stage) -> str:
+    about = (inspect.getdoc(stages()[stage.name]) or "").split("\n\n")[0].strip().rstrip(".")
+    about = " ".join(about.split())
+    given = ", ".join(f"{key} = {_shown(value)}" for key, value in stage.params.items() if value is not None)
+    return f"{stage.name}: {about[:1].lower()}{about[1:]}" + (f" ({given})" if given else "")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _images(volumes: Sequence[Volume]) -> str:
+    first = volumes[0]
+    sizes = " x ".join(f"{size:g}" for size in first.voxel_um)
+    voxel = "voxels" if len(first.voxel_um) == 3 else "pixels"
+    axes = ", ".join(first.spatial_axes)
+    frames = sum(volume.frames for volume in volumes)
+    images = "one image" if len(volumes) == 1 else f"{len(volumes)} images"
+    over = f", {frames} time points in all" if frames > len(volumes) else ""
+    return f"{images} ({voxel} of {sizes} um along {axes}{over})"
