@@ -148,7 +148,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from cristae.pipeline.execute import execute
     from cristae.pipeline.job import Settings
-    from cristae.pipeline.jobs import Inputs, convert_job, load_pipeline, run_job
+    from cristae.pipeline.jobs import Inputs, convert_job, run_job
+    from cristae.pipeline.named import load_pipeline
 
     readme = module(ROOT / "tests" / "readme.py")
     folder, here = tmp_path_factory.mktemp("bench"), Settings("none")

@@ -105,7 +105,7 @@ def measure(
 
 @app.command()
 def run(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML).")],
+    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML), or the name of a shipped one.")],
     inputs: Annotated[list[str] | None, typer.Argument(help="Images; by default those the file names.")] = None,
     out: Annotated[
         str | None, typer.Option("--out", help="Folder for labels and tables; inputs stay untouched.")
@@ -125,13 +125,22 @@ def run(
     fresh: o.Fresh = False,
 ) -> None:
     """Run a pipeline over images: labels and a table for each of its objects."""
-    from cristae.pipeline.jobs import load_pipeline, run_job
+    from cristae.pipeline.jobs import run_job
+    from cristae.pipeline.named import load_pipeline
 
     found = load_pipeline(pipeline, set_ or [])
     job = run_job(
         found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene)
     )
     _execute(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(help="mitochondria, vesicles or nuclei.")]) -> None:
+    """Print a shipped pipeline as a commented file, to change and run: cristae new nuclei > mine.yaml"""
+    from cristae.pipeline.named import text_of
+
+    print(text_of(name), end="")
 
 
 @app.command()
@@ -160,7 +169,7 @@ def info(
 
 @app.command()
 def plan(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML).")],
+    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML), or the name of a shipped one.")],
     inputs: Annotated[list[str] | None, typer.Argument(help="Images; by default those the file names.")] = None,
     out: Annotated[str | None, typer.Option("--out", help="Folder for labels and tables.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")] = None,
@@ -180,7 +189,8 @@ def plan(
 ) -> None:
     """Say what a run would read, write and need, and refuse what cannot fit. Nothing is written."""
     from cristae.pipeline.execute import plan as plan_of
-    from cristae.pipeline.jobs import load_pipeline, run_job
+    from cristae.pipeline.jobs import run_job
+    from cristae.pipeline.named import load_pipeline
     from cristae_cli.show import show_plan
 
     found = load_pipeline(pipeline, set_ or [])

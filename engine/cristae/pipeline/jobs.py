@@ -11,11 +11,11 @@ from typing import Any
 from cristae.blocks.work import Frame, Image, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput, UsageError
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask
-from cristae.pipeline.file import PipelineFile, load
+from cristae.pipeline.file import PipelineFile
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.methods import paragraph
 from cristae.pipeline.objects import object_passes, one_channel, spec_of, table_measures
-from cristae.pipeline.operations import build, known
+from cristae.pipeline.operations import build
 from cristae.pipeline.results import result_files
 from cristae.pipeline.tables import Table
 from cristae.store.tables import check_suffix
@@ -199,11 +199,6 @@ def _same_grid(labels: Volume, image: Volume) -> None:
 
 def _times(shape: Sequence[int]) -> str:
     return " x ".join(str(n) for n in shape)
-
-
-def load_pipeline(path: str, changes: Sequence[str]) -> PipelineFile:
-    """A pipeline file with the values of `--set` in place."""
-    return load(Path(path), known(), changes)
 
 
 def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, inputs: Inputs) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         if step.name == "label":
             refuse_float_mask("label", before)
         stage = build(step.name, step.params, before)
+        _warn_of_small(step, before)
         node = Node(step.label or step.name, stage, parent, stage.output(before))
         if step.label:
             named[step.label] = node
@@ -106,6 +108,20 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         tuple(cut for cut, _ in thresholds),
         tuple(node.stage for node in leaf.chain),
     )
+
+
+def _warn_of_small(step: Step, spec: Spec) -> None:
+    """A radius below one voxel is rarely meant: it may be a diameter, or in another unit."""
+    given = step.params.get("radius_um")
+    numbers = given.values() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else [given]
+    finest = min(spec.voxel_um)
+    small = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < finest]
+    if small:
+        warnings.warn(
+            f"step {step.name}: radius_um {small[0]:g} is less than one voxel of {finest:g} um, and does little or nothing; "
+            "lengths are micrometres",
+            stacklevel=2,
+        )
 
 
 def _cuts(name: str, leaf: Node, passes: Passes) -> Iterator[tuple[Cut, Asked | None]]:
