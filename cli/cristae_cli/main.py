@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cristae.errors import CristaeError, Stopped
+from cristae.errors import CristaeError, Stopped, UsageError
 from cristae_cli import options as o
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ def convert(
     channel: o.Channel = None,
     time: o.Time = None,
     scene: o.Scene = None,
+    crop: o.Crop = None,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -43,7 +44,7 @@ def convert(
     from cristae.pipeline.jobs import convert_job
 
     inner = o.shape(chunk, "--chunk")
-    job = convert_job(src, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene), inner)
+    job = convert_job(src, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene, crop), inner)
     _execute(job, o.settings(cluster, memory, shard or block, device, fresh, chunk, pyramid))
 
 
@@ -118,6 +119,7 @@ def run(
     channel: o.Channel = None,
     time: o.Time = None,
     scene: o.Scene = None,
+    crop: o.Crop = None,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -130,9 +132,48 @@ def run(
 
     found = load_pipeline(pipeline, set_ or [])
     job = run_job(
-        found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene)
+        found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene, crop)
     )
     _execute(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
+
+
+@app.command()
+def preview(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML), or the name of a shipped one.")],
+    image: Annotated[str, typer.Argument(help="The image to look at.")],
+    out: Annotated[str, typer.Option("--out", help="The picture to write, .png.")] = "preview.png",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A panel with this value changed: ridge.radius_um.max=0.4.")
+    ] = None,
+    crop: o.Crop = None,
+    axes: o.Axes = None,
+    voxel_um: o.VoxelUm = None,
+    frame_interval_s: o.FrameInterval = None,
+    channel: o.Channel = None,
+    time: o.Time = None,
+    scene: o.Scene = None,
+) -> None:
+    """Show what a pipeline finds in a small box, one panel a setting. Only the picture is written."""
+    from pathlib import Path
+
+    from cristae.pipeline.named import load_pipeline
+    from cristae.pipeline.picture import write_png
+    from cristae.pipeline.preview import preview as look
+    from cristae.pipeline.preview import sheet
+    from cristae_cli.show import show_panels
+
+    if not out.lower().endswith(".png"):
+        raise UsageError(f"--out {out} is no picture; end it in .png")
+    first, last = o.time_range(time) or (0, 1)
+    if last != first + 1:
+        raise UsageError(f"--time {time} is more than one time point; a preview shows one")
+    pipelines = {"as written": load_pipeline(pipeline, [])}
+    pipelines |= {change: load_pipeline(pipeline, [change]) for change in set_ or []}
+    volume = o.inputs(axes, voxel_um, frame_interval_s, channel, None, scene, crop).open(image)
+    panels = look(pipelines, volume, channel, first)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    write_png(out, sheet(panels))
+    show_panels(panels, out)
 
 
 @app.command()
@@ -181,6 +222,7 @@ def plan(
     channel: o.Channel = None,
     time: o.Time = None,
     scene: o.Scene = None,
+    crop: o.Crop = None,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -195,7 +237,7 @@ def plan(
 
     found = load_pipeline(pipeline, set_ or [])
     job = run_job(
-        found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene)
+        found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene, crop)
     )
     settings = o.settings(cluster, memory, block, device, False, pyramid=pyramid)
     made, limit = plan_of(job, settings)

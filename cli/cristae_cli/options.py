@@ -36,6 +36,10 @@ Scene = Annotated[
     str | None,
     typer.Option("--scene", help="One image of a file that holds several, by name or number.", rich_help_panel="Input"),
 ]
+Crop = Annotated[
+    str | None,
+    typer.Option("--crop", help="A box in voxels: z=8:24,y=400:912,x=400:912.", rich_help_panel="Input"),
+]
 Cluster = Annotated[
     str,
     typer.Option(
@@ -104,6 +108,19 @@ def time_range(text: str | None) -> tuple[int, int] | None:
     return start, stop
 
 
+def crop(text: str | None) -> dict[str, tuple[int, int]] | None:
+    """ "z=8:24,y=400:912" to the first voxel and last + 1 by axis."""
+    if text is None:
+        return None
+    found = [re.fullmatch(r"\s*([zyx])=(\d+):(\d+)\s*", part) for part in text.split(",")]
+    if not all(found) or len({m[1] for m in found if m}) != len(found):
+        raise UsageError(
+            f"--crop {text} is not a box; write axis=first:last+1 for some of z, y, x, for example "
+            "--crop z=8:24,y=400:912,x=400:912"
+        )
+    return {m[1]: (int(m[2]), int(m[3])) for m in found if m}
+
+
 def memory(text: str | None) -> int | None:
     """ "4GiB" to bytes."""
     if text is None:
@@ -121,11 +138,12 @@ def inputs(
     channel: str | None = None,
     time: str | None = None,
     scene: str | None = None,
+    box: str | None = None,
 ) -> Any:
     """The input group as the engine takes it."""
     from cristae.pipeline.jobs import Inputs
 
-    return Inputs(axes, voxel_um(voxel), interval, channel, time_range(time), scene)
+    return Inputs(axes, voxel_um(voxel), interval, channel, time_range(time), scene, crop(box))
 
 
 def settings(

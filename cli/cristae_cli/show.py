@@ -97,6 +97,16 @@ def show_found(found: Any, lacks: str, as_json: bool) -> None:
     _rows([(name, str(value)) for name, value in said.items() if value and name != "voxel_um"])
 
 
+def show_panels(panels: Sequence[Any], out: str) -> None:
+    """What each panel of a preview found, and where the picture is."""
+    for panel in panels:
+        cuts = "".join(f"; {step} {value:.4g}" for step, value in panel.thresholds.items())
+        print(f"{panel.object}, {panel.setting}: {panel.objects} objects, {panel.size:.4g} {panel.unit}{cuts}")
+    if any(panel.thresholds for panel in panels):
+        print("thresholds are those of this box; those of a whole image may differ")
+    print(out)
+
+
 def show_plan(plan: Any, limit: int, choices: Sequence[Any], probed: Any, as_json: bool) -> None:
     """What a run would do, pass by pass."""
     if as_json:

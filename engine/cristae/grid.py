@@ -53,6 +53,13 @@ class Box:
             tuple(b + hi for b, (_, hi) in zip(self.stop, halo, strict=True)),
         )
 
+    def shifted(self, by: Shape) -> Box:
+        """This box so many voxels further on each axis."""
+        return Box(
+            tuple(a + n for a, n in zip(self.start, by, strict=True)),
+            tuple(b + n for b, n in zip(self.stop, by, strict=True)),
+        )
+
     def clip(self, shape: Shape) -> Box:
         """The part of this box inside a volume of `shape`."""
         return self.intersect(Box.whole(shape))

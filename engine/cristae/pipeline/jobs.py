@@ -35,15 +35,17 @@ class Inputs:
     channel: str | int | None = None
     time: tuple[int, int] | None = None
     scene: str | None = None
+    crop: Mapping[str, tuple[int, int]] | None = None
 
     def open(self, path: str) -> Volume:
-        return open_volume(
+        volume = open_volume(
             absolute(path),
             axes=self.axes,
             voxel_um=self.voxel_um,
             frame_interval_s=self.frame_interval_s,
             scene=self.scene,
         )
+        return volume if self.crop is None else volume.cropped(self.crop)
 
     def frames(self, number: int, volume: Volume) -> list[Frame]:
         """The time points to do, each on its own."""
@@ -54,7 +56,7 @@ class Inputs:
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {"channel": self.channel, "time": self.time}
+        return {"channel": self.channel, "time": self.time} | ({} if self.crop is None else {"crop": dict(self.crop)})
 
 
 def absolute(path: str) -> str:
@@ -273,9 +275,10 @@ def _channel_name(volume: Volume, channel: str | int | None) -> str:
 def _array_output(
     root: Path, in_store: bool, image: str, number: int, target: Target, several: bool, source: str, inputs: Inputs
 ) -> ArrayOutput:
-    if in_store and target.kind == "label" and inputs.time is not None:
+    if in_store and target.kind == "label" and (inputs.time is not None or inputs.crop is not None):
+        option = "--time" if inputs.time is not None else "--crop"
         raise InvalidConfiguration(
-            "--time leaves holes in labels that lie beside their image; give --out DIR to hold them"
+            f"{option} leaves holes in labels that lie beside their image; give --out DIR to hold them"
         )
     if in_store and target.kind == "label":
         return ArrayOutput(target.name, number, "label", root / "labels" / target.name, root, "../../")

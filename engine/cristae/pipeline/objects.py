@@ -57,10 +57,41 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     ------
     InvalidConfiguration : if a step is not known, is given what it cannot work on, or is not built yet.
     """
-    if item.within is not None:
-        raise InvalidConfiguration(f"object {item.name}: within is part of the format but not built yet; leave it out")
     channel = one_channel(volume, item.channel if item.channel is not None else wanted)
     spec = spec_of(volume)
+    leaf, table = chain_of(item, spec)
+    kept, choices = staged(leaf, spec)
+    passes = Passes(Ref("input", channel), spec, item.name, kept, cuts(leaf))
+    asked, groups = _table_of(item, table, leaf, volume, channel)
+    labelled = leaf.stage.name == "label"
+    key = f"{item.name}/overview" if labelled else None
+    if key is not None:
+        asked += (Asked(key, projections(voxel_um=spec.voxel_um), {}, (Ref("input", channel),)),)
+    passes.answer_for(leaf)
+    thresholds = list(_cuts(item.name, leaf, passes))
+    asked += tuple(noted for _, noted in thresholds if noted is not None)
+    passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
+    made = Table(item.name, item.name, groups) if table is not None else None
+    return ObjectPasses(
+        tuple(passes.passes),
+        tuple(passes.targets),
+        tuple(choices),
+        made,
+        key,
+        tuple(cut for cut, _ in thresholds),
+        tuple(node.stage for node in leaf.chain),
+    )
+
+
+def chain_of(item: Object, spec: Spec) -> tuple[Node, Step | None]:
+    """The last node of an object's steps, which knows those before it, and its measure step.
+
+    Raises
+    ------
+    InvalidConfiguration : if a step is not known, is given what it cannot work on, or is not built yet.
+    """
+    if item.within is not None:
+        raise InvalidConfiguration(f"object {item.name}: within is part of the format but not built yet; leave it out")
     named: dict[str, Node | None] = {"input": None}
     node: Node | None = None
     leaf: Node | None = None
@@ -87,27 +118,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     leaf = leaf or node
     if leaf is None:
         raise InvalidConfiguration(f"object {item.name} has no steps")
-    kept, choices = staged(leaf, spec)
-    passes = Passes(Ref("input", channel), spec, item.name, kept, cuts(leaf))
-    asked, groups = _table_of(item, table, leaf, volume, channel)
-    labelled = leaf.stage.name == "label"
-    key = f"{item.name}/overview" if labelled else None
-    if key is not None:
-        asked += (Asked(key, projections(voxel_um=spec.voxel_um), {}, (Ref("input", channel),)),)
-    passes.answer_for(leaf)
-    thresholds = list(_cuts(item.name, leaf, passes))
-    asked += tuple(noted for _, noted in thresholds if noted is not None)
-    passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
-    made = Table(item.name, item.name, groups) if table is not None else None
-    return ObjectPasses(
-        tuple(passes.passes),
-        tuple(passes.targets),
-        tuple(choices),
-        made,
-        key,
-        tuple(cut for cut, _ in thresholds),
-        tuple(node.stage for node in leaf.chain),
-    )
+    return leaf, table
 
 
 def _warn_of_small(step: Step, spec: Spec) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -56,6 +57,7 @@ class Volume:
     reader: Reader
     source_axes: str  # order in the file
     label: str | None = None
+    origin: tuple[int, ...] = ()  # of a crop: its first voxel in what is stored, spatial
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,6 +98,32 @@ class Volume:
 
     def _extent(self, axis: str) -> int:
         return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+    def cropped(self, spans: Mapping[str, tuple[int, int]]) -> Volume:
+        """The part of the finest level within `spans`, first voxel and last + 1 by axis; its translation says where it lies.
+
+        Raises
+        ------
+        InvalidInput : if it reaches outside, or has an axis that the volume lacks.
+        """
+        sizes = dict(zip(self.spatial_axes, self.spatial_shape, strict=True))
+        whole = ",".join(f"{a}=0:{n}" for a, n in sizes.items())
+        for axis, (start, stop) in spans.items():
+            if axis not in sizes or not 0 <= start < stop <= sizes[axis]:
+                raise InvalidInput(
+                    f"--crop {axis}={start}:{stop} is not inside {self.path}, which is {whole}; give a box within that"
+                )
+        box = [spans.get(a, (0, n)) for a, n in sizes.items()]
+        level, lead = self.levels[0], self.shape[: len(self.axes) - len(sizes)]
+        placed = zip(level.translation_um, box, level.voxel_um, strict=True)
+        part = replace(
+            level,
+            shape=(*lead, *(stop - start for start, stop in box)),
+            translation_um=tuple(t + start * v for t, (start, _), v in placed),
+        )
+        origin = self.origin or (0,) * len(sizes)
+        moved = tuple(o + start for o, (start, _) in zip(origin, box, strict=True))
+        return replace(self, levels=(part,), origin=moved)
 
     def channel_index(self, channel: str | int) -> int:
         """Number of a channel given by name or number from 0.
@@ -151,6 +179,8 @@ class Volume:
         """
         facts = self.levels[level]
         spatial = facts.shape[-len(self.spatial_axes) :]
+        if self.origin:
+            raise PlanRefused(f"a crop of {self.path} is only read; write to the whole of it")
         if self.reader != "zarr":
             raise PlanRefused(f"{self.path} is a {self.reader} file, which cristae only reads; write to an OME-Zarr")
         for a, b, unit, n in zip(box.start, box.stop, facts.unit, spatial, strict=True):
@@ -186,7 +216,7 @@ class Volume:
                 if folder.is_dir() and (folder / name).exists():
                     metadata.update(name.encode() + (folder / name).read_bytes())
         facts = (self.source_axes, self.dtype, self.levels, self.channels, self.frame_interval_s, self.kind)
-        metadata.update(repr(facts).encode())
+        metadata.update(repr(facts if not self.origin else (*facts, self.origin)).encode())
         objects = blake2b(digest_size=16)
         for key, stat in _objects(level) if level.is_dir() else [("", level.stat())]:
             objects.update(f"{key}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
@@ -205,7 +235,8 @@ class Volume:
             raise InvalidInput(
                 f"{self.path} has {self.frames} frames and {self.channel_count} channels, but no t {t}, c {c}"
             )
-        at: dict[str, int | slice] = {"t": t, "c": c, **dict(zip(self.spatial_axes, box.slices, strict=True))}
+        stored = box.shifted(self.origin) if self.origin else box
+        at: dict[str, int | slice] = {"t": t, "c": c, **dict(zip(self.spatial_axes, stored.slices, strict=True))}
         return tuple(at[a] for a in self.source_axes)
 
 
