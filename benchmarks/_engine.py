@@ -58,7 +58,8 @@ def done(job: Job) -> None:
 
 def pipeline(text: str, source: Path, out: Path, voxel_um: tuple[float, ...]) -> Job:
     """The job of a pipeline file with this text over `source`; its results lie under `out`."""
-    from cristae.pipeline.jobs import Inputs, run_job
+    from cristae.pipeline.inputs import Inputs
+    from cristae.pipeline.jobs import run_job
     from cristae.pipeline.named import load_pipeline
 
     out.mkdir(parents=True)

@@ -20,8 +20,9 @@ def prepare(folder: Path, sizes: Mapping[str, Any]) -> None:
 
 def cristae(turn: Turn) -> Mapping[str, Any]:
     """Zarr to Zarr, two worker processes."""
+    from cristae.pipeline.inputs import Inputs
     from cristae.pipeline.job import Job
-    from cristae.pipeline.jobs import Inputs, label_job
+    from cristae.pipeline.jobs import label_job
 
     def job(name: str) -> Job:
         source = turn.inputs / f"{name.partition('-')[0]}.zarr"

@@ -103,8 +103,9 @@ def surfaces(turn: Turn) -> Mapping[str, Any]:
 def zarr_to_parquet(turn: Turn) -> Mapping[str, Any]:
     import polars
 
+    from cristae.pipeline.inputs import Inputs
     from cristae.pipeline.job import Job
-    from cristae.pipeline.jobs import Inputs, measure_job
+    from cristae.pipeline.jobs import measure_job
 
     def job(name: str) -> Job:
         kind = "tiny-" if name.startswith("tiny") else ""

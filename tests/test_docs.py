@@ -147,8 +147,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tifffile
 
     from cristae.pipeline.execute import execute
+    from cristae.pipeline.inputs import Inputs
     from cristae.pipeline.job import Settings
-    from cristae.pipeline.jobs import Inputs, convert_job, run_job
+    from cristae.pipeline.jobs import convert_job, run_job
     from cristae.pipeline.named import load_pipeline
 
     readme = module(ROOT / "tests" / "readme.py")

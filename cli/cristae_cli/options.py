@@ -141,7 +141,7 @@ def inputs(
     box: str | None = None,
 ) -> Any:
     """The input group as the engine takes it."""
-    from cristae.pipeline.jobs import Inputs
+    from cristae.pipeline.inputs import Inputs
 
     return Inputs(axes, voxel_um(voxel), interval, channel, time_range(time), scene, crop(box))
 

@@ -162,6 +162,7 @@ def show_status(runs: Sequence[Any], with_failed: bool, as_json: bool) -> None:
                         "peak": r.peak,
                         "passes": [{n: getattr(p, n) for n in p.__dataclass_fields__} for p in r.passes],
                         "failed": [{n: getattr(f, n) for n in f.__dataclass_fields__} for f in r.failed],
+                        "images": [{n: getattr(i, n) for n in i.__dataclass_fields__} for i in r.images],
                     }
                     for r in runs
                 ]
@@ -174,9 +175,23 @@ def show_status(runs: Sequence[Any], with_failed: bool, as_json: bool) -> None:
         for p in run.passes:
             aside = f", {p.aside} failed (set aside)" if p.aside else ""
             print(f"  {p.committed}/{p.total} {p.name}{aside}")
+        if len(run.images) > 1:
+            _show_images(run.images)
         if with_failed:
             for f in run.failed:
                 print(f"  block {f.block} of {f.passed}: {f.error}\n{f.trace}")
+
+
+def _show_images(images: Sequence[Any]) -> None:
+    """How many images of a batch are done, and each that is not, as far as they fit a screen."""
+    states = ("done", "failed", "missing")
+    counts = {state: sum(i.state == state for i in images) for state in states}
+    print(f"  images: {', '.join(f'{n} {state}' for state, n in counts.items() if n)}")
+    others = [i for i in images if i.state != "done"]
+    for image in others[:20]:
+        print(f"    {image.state}: {image.name}{': ' + image.why if image.why else ''}")
+    if len(others) > 20:
+        print(f"    and {len(others) - 20} more; --json lists all")
 
 
 def show_stages(name: str | None, schema: bool) -> None:

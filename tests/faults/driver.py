@@ -42,7 +42,8 @@ def job_of(told: dict[str, Any]) -> Any:
     from pathlib import Path
 
     from cristae.pipeline.file import load
-    from cristae.pipeline.jobs import Inputs, run_job
+    from cristae.pipeline.inputs import Inputs
+    from cristae.pipeline.jobs import run_job
     from cristae.pipeline.operations import known
 
     inputs = dict(told.get("inputs", {}))

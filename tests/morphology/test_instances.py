@@ -105,8 +105,9 @@ def test_nuclei_of_a_two_channel_stack(shared_data) -> None:
 
 def test_a_run_of_the_engine_writes_the_same_bits(neurites, grey, tmp_path) -> None:
     from cristae.pipeline.execute import execute
+    from cristae.pipeline.inputs import Inputs
     from cristae.pipeline.job import Settings
-    from cristae.pipeline.jobs import Inputs, measure_job
+    from cristae.pipeline.jobs import measure_job
 
     labels, raw, out = stored(tmp_path, "cells", neurites), stored(tmp_path, "raw", grey), tmp_path / "table.parquet"
     groups = ["shape", "surface", "topology", "intensity"]

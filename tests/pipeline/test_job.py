@@ -23,8 +23,9 @@ from cristae.labels import label
 from cristae.pipeline import generation as gen
 from cristae.pipeline.execute import execute, plan
 from cristae.pipeline.file import load
+from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Job, Outcome, Settings
-from cristae.pipeline.jobs import Inputs, convert_job, label_job, measure_job, run_job
+from cristae.pipeline.jobs import convert_job, label_job, measure_job, run_job
 from cristae.pipeline.operations import known
 from cristae.store.claim import Claim
 from cristae.store.create import create_volume, publish

@@ -13,8 +13,9 @@ import pytest
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.pipeline.execute import execute
 from cristae.pipeline.file import canonical, load
+from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Settings
-from cristae.pipeline.jobs import Inputs, run_job
+from cristae.pipeline.jobs import run_job
 from cristae.pipeline.named import load_pipeline, names, text_of
 from cristae.pipeline.operations import known
 

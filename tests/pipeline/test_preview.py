@@ -15,8 +15,8 @@ from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.grid import Box
 from cristae.pipeline import preview as module
 from cristae.pipeline.file import load
+from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Settings
-from cristae.pipeline.jobs import Inputs
 from cristae.pipeline.operations import known
 from cristae.pipeline.preview import preview, sheet
 from cristae.store.volume import open_volume

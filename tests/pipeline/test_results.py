@@ -15,8 +15,9 @@ from skimage.filters import threshold_otsu
 from cristae.filters import gaussian
 from cristae.pipeline import results
 from cristae.pipeline.file import load
+from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Settings
-from cristae.pipeline.jobs import Inputs, run_job
+from cristae.pipeline.jobs import run_job
 from cristae.pipeline.operations import known
 
 FILES = {"objects.parquet", "objects.csv", "summary.csv", "columns.csv", "methods.md", "overview.png"}

@@ -84,11 +84,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Image:
-    """One member of the collection. `places` says where the run's own arrays lie: staged, then final."""
+    """One member of the collection.
+
+    `places` says where the run's own arrays lie: staged, then final; `columns` what a sample sheet says of it.
+    """
 
     name: str
     volumes: Mapping[str, Volume]
     places: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

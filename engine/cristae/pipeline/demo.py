@@ -20,8 +20,9 @@ from cristae.blocks.work import Frame, Image, Pass, Target
 from cristae.grid import BlockGrid, Box, Shape
 from cristae.pipeline.execute import execute
 from cristae.pipeline.file import load
+from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import ArrayOutput, Job, Outcome, Settings
-from cristae.pipeline.jobs import Inputs, run_job
+from cristae.pipeline.jobs import run_job
 from cristae.pipeline.operations import known
 from cristae.store.volume import Volume, open_volume
 

@@ -19,7 +19,7 @@ from cristae.blocks.run import run_passes
 from cristae.blocks.work import Work
 from cristae.cluster.executor import open_cluster
 from cristae.cluster.model import Cluster, parse_cluster, usable_memory
-from cristae.errors import CristaeError, PlanRefused, Stopped
+from cristae.errors import CristaeError, PlanRefused, SetAside, Stopped
 from cristae.grid import Shape
 from cristae.pipeline import generation as gen
 from cristae.pipeline.audit import compare
@@ -60,7 +60,12 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     SetAside, InvalidInput, Damaged, CristaeError : as the run ends; what is committed stays.
     """
     try:
-        return _execute(job, settings, listen)
+        outcome = _execute(job, settings, listen)
+        if job.left_out:
+            name, why = next(iter(job.left_out.items()))
+            others = f" and {len(job.left_out) - 1} more" if len(job.left_out) > 1 else ""
+            raise SetAside(f"{len(job.images)} images are done, but {name}{others} could not be opened: {why}")
+        return outcome
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CristaeError(
@@ -83,6 +88,7 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         work = work_of(job, tuple(generation.frozen["block"]), settings, limit, generation)
         path, digest = _save(work)
         record_places(job, generation)
+        write_bytes(generation.folder / "left_out.json", json.dumps(dict(job.left_out)).encode())
         reached("begun")
         refuse(make_plan(work, cluster.threads), limit, None)
         journal = Journal.load(generation.folder, [len(work.layout(p)) for p in work.passes])

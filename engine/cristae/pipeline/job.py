@@ -55,6 +55,7 @@ class Job:
     files: tuple[FileOutput, ...] = ()
     choices: tuple[Choice, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)  # images that could not be opened: why, by name
 
     @property
     def state(self) -> Path:

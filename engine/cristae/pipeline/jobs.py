@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cristae.blocks.work import Frame, Image, Pass, Ref, Target
-from cristae.errors import InvalidConfiguration, InvalidInput, UsageError
+from cristae.blocks.work import Image, Pass, Ref, Target
+from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.pipeline.batch import Batch, gathered
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask
 from cristae.pipeline.file import PipelineFile
+from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.methods import paragraph
 from cristae.pipeline.objects import object_passes, one_channel, spec_of, table_measures
@@ -23,47 +25,6 @@ from cristae.store.volume import Volume, open_volume
 
 STORE_SUFFIX = ".zarr"
 FILE_SUFFIXES = (".tif", ".tiff", ".npy", ".npz", ".png", ".csv", ".parquet")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The input group of options, which every command that computes takes."""
-
-    axes: str | None = None
-    voxel_um: tuple[float, ...] | None = None
-    frame_interval_s: float | None = None
-    channel: str | int | None = None
-    time: tuple[int, int] | None = None
-    scene: str | None = None
-    crop: Mapping[str, tuple[int, int]] | None = None
-
-    def open(self, path: str) -> Volume:
-        volume = open_volume(
-            absolute(path),
-            axes=self.axes,
-            voxel_um=self.voxel_um,
-            frame_interval_s=self.frame_interval_s,
-            scene=self.scene,
-        )
-        return volume if self.crop is None else volume.cropped(self.crop)
-
-    def frames(self, number: int, volume: Volume) -> list[Frame]:
-        """The time points to do, each on its own."""
-        start, stop = self.time or (0, volume.frames)
-        if not 0 <= start < stop <= volume.frames:
-            raise InvalidInput(f"--time {start}:{stop} is outside the {volume.frames} time points of {volume.path}")
-        return [Frame(number, t) for t in range(start, stop)]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return {"channel": self.channel, "time": self.time} | ({} if self.crop is None else {"crop": dict(self.crop)})
-
-
-def absolute(path: str) -> str:
-    """A path as workers find it, whose working folder may be another."""
-    if not path:
-        raise UsageError("a path on the command line is empty; name a file or folder")
-    return os.path.abspath(path)
 
 
 def _label_place(dst: Path) -> tuple[Path, Path, str, Path | None]:
@@ -209,9 +170,10 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         raise InvalidConfiguration(
             f"{pipeline.path} names no input; give one on the command line, or write input: FILE in it"
         )
-    volumes = [inputs.open(p) for p in paths]
+    batch = gathered(paths, inputs)
+    volumes = [sample.volume for sample in batch.samples]
     _unlike(volumes)
-    images = tuple(Image(name, {"input": v}) for name, v in zip(_names(volumes), volumes, strict=True))
+    images = tuple(Image(sample.name, {"input": sample.volume}, columns=sample.columns) for sample in batch.samples)
     frames = tuple(f for n, v in enumerate(volumes) for f in inputs.frames(n, v))
     in_store = out is None
     if in_store and (
@@ -240,7 +202,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         choices += built.choices
         for n, image in enumerate(images):
             arrays += [
-                _array_output(root, in_store, image.name, n, target, several, paths[n], inputs)
+                _array_output(root, in_store, image.name, n, target, several, volumes[n].path, inputs)
                 for target in built.targets
                 if target.kind != "scratch"
             ]
@@ -249,7 +211,9 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             columns[item.name] = built.table.groups[0].columns
         seen_in = _channel_name(volumes[0], item.channel if item.channel is not None else inputs.channel)
         text = paragraph(item.name, seen_in, built.steps, columns.get(item.name, ()), volumes)
-        files += result_files(folder, item.name, built.table, built.cuts, built.overview, text, images, in_store)
+        files += result_files(
+            folder, item.name, built.table, built.cuts, built.overview, text, images, in_store, batch.failed
+        )
     name = "-".join(o.name for o in pipeline.objects)
     return Job(
         name,
@@ -261,8 +225,17 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         tuple(arrays),
         tuple(files),
         tuple(choices),
-        {"command": "run", **inputs.facts, "channels": [o.channel for o in pipeline.objects], "columns": columns},
+        _facts(pipeline, inputs, columns, batch),
+        batch.failed,
     )
+
+
+def _facts(pipeline: PipelineFile, inputs: Inputs, columns: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+    """What the result of a run depends on beside its passes and inputs."""
+    facts = {"command": "run", **inputs.facts, "channels": [o.channel for o in pipeline.objects], "columns": columns}
+    if any(sample.columns for sample in batch.samples):
+        facts["samples"] = {sample.name: dict(sample.columns) for sample in batch.samples}
+    return facts
 
 
 def _channel_name(volume: Volume, channel: str | int | None) -> str:
@@ -287,14 +260,6 @@ def _array_output(
     name = f"{image}-{target.name}.ome.zarr" if several else f"{image}.ome.zarr"
     final = root / f"{target.kind}s" / name
     return ArrayOutput(target.name, number, target.kind, final, None, os.path.relpath(source, final))
-
-
-def _names(volumes: Sequence[Volume]) -> list[str]:
-    names = [v.name for v in volumes]
-    for n, name in enumerate(names):
-        if name in names[:n]:
-            raise InvalidInput(f"{volumes[n].path} and another input are both called {name}; rename one")
-    return names
 
 
 def _unlike(volumes: Sequence[Volume]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,11 @@ class Summary:
 
     table: Table
     cuts: tuple[Cut, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)  # why, by image
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         rows = [self.row(work, number, voxels) for number, voxels in _voxels(self.table, work)]
+        rows += [{"image": image, "flags": f"left out: {why}"} for image, why in self.left_out.items()]
         write_bytes(path, csv_of(rows))
         return {}
 
@@ -81,9 +83,10 @@ class Summary:
         size, what = prod(spec.voxel_um), "volume_um3" if spec.ndim == 3 else "area_um2"
         fraction = float(voxels.sum()) / prod(spec.shape)
         flags = ["no objects"] if not len(voxels) else ["mostly foreground"] if fraction > MOSTLY else []
-        found = {
+        found: dict[str, Any] = {
             "image": work.images[frame.image].name,
             "t": frame.t,
+            **work.images[frame.image].columns,
             "objects": len(voxels),
             f"total_{what}": float(voxels.sum()) * size,
             f"median_{what}": float(np.median(voxels)) * size if len(voxels) else "",
@@ -129,6 +132,7 @@ def result_files(
     text: str,
     images: Sequence[Image],
     in_store: bool,
+    left_out: Mapping[str, str],
 ) -> list[FileOutput]:
     """What a run leaves of one object in `folder`; beside an image in its store the table keeps that format's name."""
     files = []
@@ -138,7 +142,7 @@ def result_files(
             files.append(FileOutput(folder / "table.json", Description(table)))
         files += [
             FileOutput(folder / "objects.csv", Spreadsheet(table), certain=False),
-            FileOutput(folder / "summary.csv", Summary(table, cuts)),
+            FileOutput(folder / "summary.csv", Summary(table, cuts, left_out)),
             FileOutput(folder / "columns.csv", Columns(table)),
         ]
     files.append(FileOutput(folder / "methods.md", Text(text)))
@@ -153,7 +157,7 @@ def result_files(
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Rows with the keys of the first as their header; UTF-8, whole numbers without a point."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(out, list(rows[0]) if rows else [], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue().encode("utf-8")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cristae.blocks.journal import ASIDE, COMMITTED, Journal, summary_of
 from cristae.blocks.work import Work, load_work
 from cristae.errors import InvalidInput
@@ -24,6 +26,15 @@ class PassStatus:
     total: int
     committed: int
     aside: int
+
+
+@dataclass(frozen=True)
+class ImageStatus:
+    """One image: "done", "failed" (a block was set aside, or it could not be opened) or "missing", and why."""
+
+    name: str
+    state: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,7 @@ class Status:
     worker_seconds: float  # all blocks, added up over the workers
     peak: int  # bytes of one process
     why: str  # what a run that is stopped ended with, "" where it was killed
+    images: tuple[ImageStatus, ...] = ()
 
 
 def runs_at(path: str) -> list[Path]:
@@ -124,7 +136,31 @@ def status(state: Path) -> Status:
     word = "running" if held else "complete" if complete else "set aside" if failed else "stopped"
     totals = summary_of(journal.ledger.read())
     why = _ended(generation) if word == "stopped" else ""
-    return Status(state.name, word, held, passes, failed, round(totals["seconds"], 2), int(totals["peak"]), why)
+    seconds, peak = round(totals["seconds"], 2), int(totals["peak"])
+    images = tuple(_images(generation, work, journal))
+    return Status(state.name, word, held, passes, failed, seconds, peak, why, images)
+
+
+def _images(generation: Generation, work: Work, journal: Journal) -> Iterator[ImageStatus]:
+    """Every image of the run, and those that were left out of it."""
+    missing: set[int] = set()
+    aside: dict[int, str] = {}
+    for step, state in zip(work.passes, journal.passes, strict=True):
+        layout = work.layout(step)
+        for number, frame in enumerate(work.frames):
+            blocks = layout.numbers(number)
+            own = state.state[blocks.start : blocks.stop]
+            if step.sink not in journal.dropped and not (own == COMMITTED).all():
+                missing.add(frame.image)
+            for block in np.flatnonzero(own == ASIDE):
+                aside.setdefault(frame.image, state.aside[int(block) + blocks.start]["error"])
+    for n, image in enumerate(work.images):
+        yield ImageStatus(
+            image.name, "failed" if n in aside else "missing" if n in missing else "done", aside.get(n, "")
+        )
+    path = generation.folder / "left_out.json"
+    for name, why in (json.loads(path.read_bytes()) if path.exists() else {}).items():
+        yield ImageStatus(name, "failed", why)
 
 
 def _ended(generation: Generation) -> str:

@@ -77,8 +77,13 @@ class Table:
                 channel=group.channel,
             )
         n = len(found["label"])
-        head = {"image": np.full(n, image.name, dtype=object), "t": np.full(n, frame.t, np.int32)}
-        return head | {c: found[c] for c in ("label", *self.groups[0].columns)}
+        head = {
+            "image": np.full(n, image.name, dtype=object),
+            "t": np.full(n, frame.t, np.int32),
+            "label": found["label"],
+        }
+        of_sheet = {name: np.full(n, value, dtype=object) for name, value in image.columns.items()}
+        return head | of_sheet | {c: found[c] for c in self.groups[0].columns}
 
 
 @dataclass(frozen=True)

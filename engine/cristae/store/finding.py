@@ -168,12 +168,24 @@ def _image_name(folder: Path) -> str:
     return "/".join((stem(store), *folder.relative_to(store).parts))
 
 
+def plate_fields(folder: Path) -> list[tuple[str, str, str]]:
+    """Well (such as B03), field and path of every image of an OME-Zarr plate, in its own order; none where it is no plate."""
+    plate = ome.ome_of(attributes(folder) or {}).get("plate")
+    found = []
+    for well in plate.get("wells", []) if isinstance(plate, dict) else []:
+        place = folder / str(well.get("path", ""))
+        images = ome.ome_of(attributes(place) or {}).get("well", {}).get("images", [])
+        name = "".join(str(well["path"]).split("/"))
+        found += [(name, str(image["path"]), str(place / str(image["path"]))) for image in images if "path" in image]
+    return found
+
+
 def _other_group(folder: Path, document: Any) -> str:
     """Where to go from a group that is no image."""
     if "plate" in document:
         wells = document["plate"].get("wells", []) if isinstance(document["plate"], dict) else []
         first = next((w.get("path") for w in wells if isinstance(w, dict)), "A/1")
-        return f"{folder} is a plate, not one image; name a field, for example {folder}/{first}/0"
+        return f"{folder} is a plate, not one image; `run` takes it whole, other commands a field, for example {folder}/{first}/0"
     if "well" in document:
         return f"{folder} is a well, not one image; name a field, for example {folder}/0"
     labels = listed_labels(folder)

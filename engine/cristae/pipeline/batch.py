@@ -1,0 +1,181 @@
+"""Batch: the images of one run, from the words of a command: files, folders, globs, a plate, or a sample sheet.
+
+    Sample   one image: its name, its volume, and what a sheet says of it, which joins every table
+    Batch    the samples that open, and the files that do not, each with the sentence that says why
+
+A sample sheet is a .csv with the column `path` (relative to the sheet) and, if wanted, `image`, `scene`, `t`, `c`, `z`; rows
+that share `image` are one volume. All other columns join the tables.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.morphology.columns import COLUMNS, KEY
+from cristae.pipeline.document import nearest
+from cristae.pipeline.inputs import Inputs
+from cristae.store import foreign
+from cristae.store.finding import plate_fields
+from cristae.store.stacked import Place, stacked
+from cristae.store.volume import Volume
+
+OURS = ("path", "image", "scene", "t", "c", "z")
+WELL = ("plate", "well", "field")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a run. `columns` join every table."""
+
+    name: str
+    volume: Volume
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of a run, and what could not be one of them."""
+
+    samples: tuple[Sample, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)  # sentence by image
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One file before it is opened."""
+
+    path: str
+    image: str = ""
+    place: Place = ("", "", "")
+    scene: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+def gathered(words: Sequence[str], inputs: Inputs) -> Batch:
+    """The images that the words of a command mean. A file that cannot be opened is left out, unless it is the only one.
+
+    Raises
+    ------
+    InvalidInput : if a word means nothing, no file opens, or two images have one name.
+    InvalidConfiguration : if a sample sheet is wrong.
+    """
+    rows = [row for word in words for row in _rows(word)]
+    groups: dict[str, list[_Row]] = {}
+    for n, row in enumerate(rows):
+        groups.setdefault(row.image or f"\0{n}", []).append(row)
+    samples: list[Sample] = []
+    failed: dict[str, InvalidInput] = {}
+    for image, group in groups.items():
+        try:
+            samples.append(_sample(image.strip("\0") if group[0].image else "", group, inputs))
+        except InvalidInput as error:
+            failed[group[0].image or group[0].path] = error
+    if not samples:
+        raise next(iter(failed.values()))
+    _apart(samples)
+    return Batch(tuple(samples), {name: str(error) for name, error in failed.items()})
+
+
+def _sample(image: str, rows: Sequence[_Row], inputs: Inputs) -> Sample:
+    opened = [replace(inputs, scene=row.scene or inputs.scene).open(row.path) for row in rows]
+    if len(rows) == 1:
+        volume = opened[0]
+    else:
+        places: dict[Place, Volume] = {}
+        for row, part in zip(rows, opened, strict=True):
+            if row.place in places:
+                raise InvalidInput(
+                    f"image {image} has two files at one place, {places[row.place].path} and {part.path}; tell them apart by t, c or z"
+                )
+            places[row.place] = part
+        volume = stacked(image, places)
+    return Sample(image or volume.name, volume, rows[0].columns)
+
+
+def _rows(word: str) -> Iterator[_Row]:
+    place = Path(word)
+    if place.suffix.lower() == ".csv":
+        yield from _sheet(place)
+    elif place.is_dir() and (fields := plate_fields(place)):
+        for well, number, path in fields:
+            columns = {"plate": place.name.split(".")[0], "well": well, "field": number}
+            yield _Row(path, f"{columns['plate']}-{well}-{number}", columns=columns)
+    elif place.is_dir() and not _is_store(place):
+        found = sorted(p for p in place.iterdir() if _is_image(p))
+        if not found:
+            raise InvalidInput(f"{word} is a folder without images that can be read")
+        yield from (_Row(str(p)) for p in found)
+    elif not place.exists() and any(letter in word for letter in "*?["):
+        matches = sorted(p for p in glob.glob(word, recursive=True) if _is_image(Path(p)))
+        if not matches:
+            raise InvalidInput(f"no image matches {word}")
+        yield from (_Row(p) for p in matches)
+    else:
+        yield _Row(word)
+
+
+def _is_store(folder: Path) -> bool:
+    return folder.suffix == ".zarr" or any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def _is_image(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    return _is_store(path) if path.is_dir() else path.suffix.lower() in foreign.SUFFIXES
+
+
+def _sheet(path: Path) -> Iterator[_Row]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            lines = [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+            names = [str(name).strip() for name in reader.fieldnames or ()]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidConfiguration(f"the sample sheet {path} cannot be read: {error}") from None
+    if "path" not in names:
+        raise InvalidConfiguration(
+            f"{path} has no column path, only {', '.join(names) or 'none'}; {nearest('path', names)}"
+        )
+    if taken := [name for name in names if name in {*KEY, *COLUMNS} - {*OURS}]:
+        raise InvalidConfiguration(f"{path} has a column {taken[0]}, which tables have already; give it another name")
+    if not lines:
+        raise InvalidConfiguration(f"{path} lists no file; give each a row under path")
+    wells: dict[tuple[str, ...], str] = {}
+    said: dict[str, tuple[int, Mapping[str, str]]] = {}
+    for line, row in lines:
+        if not row["path"]:
+            raise InvalidConfiguration(f"{path}, line {line}: path is empty; name a file, or take the line out")
+        columns = {name: row[name] for name in names if name not in OURS}
+        image = row.get("image", "")
+        if image and said.setdefault(image, (line, columns))[1] != columns:
+            raise InvalidConfiguration(
+                f"{path}, lines {said[image][0]} and {line}: both are image {image}, but they say different things of it"
+            )
+        well = tuple(row.get(name, "") for name in WELL)
+        if row.get("well") and wells.setdefault(well, image or row["path"]) != (image or row["path"]):
+            raise InvalidConfiguration(
+                f"{path}, line {line}: {' '.join(filter(None, well))} is {wells[well]} already; give each well and field one image"
+            )
+        yield _Row(
+            str(path.parent / Path(row["path"]).expanduser()),
+            image,
+            (row.get("t", ""), row.get("c", ""), row.get("z", "")),
+            row.get("scene") or None,
+            columns,
+        )
+
+
+def _apart(samples: Sequence[Sample]) -> None:
+    seen: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.name in seen:
+            raise InvalidInput(
+                f"{sample.volume.path} and {seen[sample.name].volume.path} are both called {sample.name}; rename one, or name "
+                "them in the column image of a sample sheet"
+            )
+        seen[sample.name] = sample

@@ -1,0 +1,202 @@
+"""Batches: folders, globs, plates and sheets become images with names; what a sheet says is in every table; bad files are named."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+import tifffile
+from pipeline.test_job import MAIN, VOXEL_UM, expected, labels_of, store, voxels
+from polars.testing import assert_frame_equal
+
+from cristae.errors import InvalidConfiguration, InvalidInput, SetAside
+from cristae.grid import Box
+from cristae.pipeline.batch import gathered
+from cristae.pipeline.execute import execute
+from cristae.pipeline.file import load
+from cristae.pipeline.inputs import Inputs
+from cristae.pipeline.job import Job, Settings
+from cristae.pipeline.jobs import run_job
+from cristae.pipeline.operations import known
+from cristae.pipeline.status import runs_at, status
+from cristae.store.volume import open_volume
+
+SIZED = Inputs(axes="zyx", voxel_um=VOXEL_UM)
+HERE = Settings("none", block=(12, 40, 44))
+
+
+def tif(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, voxels(seed))
+    return path
+
+
+def sheet(folder: Path, header: str, *rows: str) -> Path:
+    path = folder / "samples.csv"
+    path.write_text("\n".join((header, *rows)) + "\n", encoding="utf-8")
+    return path
+
+
+def job_of(words: list[str], out: Path, inputs: Inputs = SIZED) -> Job:
+    return run_job(load(MAIN, known()), words, str(out), inputs)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for n in range(3):
+        tif(tmp_path / "in" / f"cell{n}.tif", n)
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    (tmp_path / "in" / ".hidden.tif").write_text("nor is this")
+    return tmp_path / "in"
+
+
+def test_a_folder_and_a_glob_are_their_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["cell0", "cell1", "cell2"]
+    assert [s.name for s in gathered([str(folder)], SIZED).samples] == names
+    assert [s.name for s in gathered([f"{folder}/cell[12].*"], SIZED).samples] == names[1:]
+    monkeypatch.chdir(folder.parent)
+    assert [
+        s.name
+        for s in gathered(
+            [
+                "in/*.tif",
+            ],
+            SIZED,
+        ).samples
+    ] == names
+    store(folder / "more.ome.zarr", voxels())
+    assert [s.name for s in gathered(["in"], Inputs(axes="zyx", voxel_um=VOXEL_UM)).samples] == [*names, "more"]
+    with pytest.raises(InvalidInput, match=r"no image matches in/\*\.czi"):
+        gathered(["in/*.czi"], SIZED)
+    (folder.parent / "empty").mkdir()
+    with pytest.raises(InvalidInput, match="a folder without images"):
+        gathered(["empty"], SIZED)
+
+
+def test_what_a_sheet_says_stands_in_every_table(folder: Path, tmp_path: Path) -> None:
+    words = [str(sheet(folder, "path,condition,well,dose um", "cell0.tif,control,A1,0", "cell1.tif,drug,A2,2.5"))]
+    execute(job_of(words, tmp_path / "out"), HERE, lambda event: None)
+    table = polars.read_parquet(tmp_path / "out" / "objects.parquet")
+    assert table.columns[:6] == ["image", "t", "label", "condition", "well", "dose um"]
+    for n, condition in enumerate(("control", "drug")):
+        one = table.filter(polars.col("condition") == condition)
+        assert one["voxels"].to_list() == np.bincount(expected(voxels(n)).ravel())[1:].tolist()
+    assert_frame_equal(polars.read_csv(tmp_path / "out" / "objects.csv", schema=table.schema), table, rel_tol=1e-15)
+    assert [(r["image"], r["condition"], r["well"]) for r in rows(tmp_path / "out" / "summary.csv")] == [
+        ("cell0", "control", "A1"), ("cell1", "drug", "A2"),
+    ]  # fmt: skip
+
+
+def test_rows_of_one_image_are_one_volume(tmp_path: Path) -> None:
+    """A file for each time point and channel; and a file for each plane."""
+    lines = []
+    for t in (10, 9, 100):
+        for c in ("TMRM", "DAPI"):
+            tif(tmp_path / f"t{t}-{c}.tif", t + len(c))
+            lines.append(f"t{t}-{c}.tif,film,{t},{c}")
+    (sample,) = gathered([str(sheet(tmp_path, "path,image,t,c", *lines))], SIZED).samples
+    film = sample.volume
+    assert (sample.name, film.axes, film.shape) == ("film", "tczyx", (3, 2, *voxels().shape))
+    assert [c.name for c in film.channels] == ["TMRM", "DAPI"]
+    for n, t in enumerate((9, 10, 100)):
+        np.testing.assert_array_equal(film.read(Box.whole(voxels().shape), n, 0), voxels(t + 4))
+    np.testing.assert_array_equal(film.xarray()[2, 0].values, voxels(104))
+
+    planes = tmp_path / "planes"
+    for z, plane in enumerate(voxels(5)):
+        (planes).mkdir(exist_ok=True)
+        tifffile.imwrite(planes / f"z{z}.tif", plane[None])
+    lines = [f"z{z}.tif,stack,{z}" for z in range(len(voxels()))]
+    job = job_of([str(sheet(planes, "path,image,z", *lines))], tmp_path / "out")
+    execute(job, Settings("none", block=(5, 17, 44)), lambda event: None)
+    np.testing.assert_array_equal(labels_of(tmp_path / "out" / "labels" / "stack.ome.zarr"), expected(voxels(5)))
+
+
+def test_a_plate_is_its_fields(tmp_path: Path) -> None:
+    plate = tmp_path / "screen.zarr"
+    group = {"zarr_format": 3, "node_type": "group"}
+    wells = [{"path": "A/1", "rowIndex": 0, "columnIndex": 0}, {"path": "B/2", "rowIndex": 1, "columnIndex": 1}]
+    plate.mkdir()
+    attributes = {"ome": {"version": "0.5", "plate": {"wells": wells}}}
+    (plate / "zarr.json").write_text(json.dumps({**group, "attributes": attributes}))
+    for n, well in enumerate(wells):
+        place = plate / well["path"]
+        place.mkdir(parents=True)
+        attributes = {"ome": {"version": "0.5", "well": {"images": [{"path": "0"}, {"path": "1"}]}}}
+        (place / "zarr.json").write_text(json.dumps({**group, "attributes": attributes}))
+        for field in "01":
+            store(place / field, voxels(2 * n + int(field)))
+    execute(job_of([str(plate)], tmp_path / "out", Inputs()), HERE, lambda event: None)
+    table = polars.read_parquet(tmp_path / "out" / "objects.parquet")
+    assert table["image"].unique().sort().to_list() == ["screen-A1-0", "screen-A1-1", "screen-B2-0", "screen-B2-1"]
+    one = table.filter((polars.col("well") == "B2") & (polars.col("field") == "1"))
+    assert one["voxels"].to_list() == np.bincount(expected(voxels(3)).ravel())[1:].tolist()
+
+
+def test_a_damaged_file_is_named_and_the_others_are_done(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "cell1.tif").read_bytes()
+    (folder / "cell1.tif").write_bytes(whole[: len(whole) // 2])
+    job = job_of([str(folder)], tmp_path / "out")
+    with pytest.raises(SetAside, match=r"2 images are done, but .*cell1\.tif could not be opened: .*cell1\.tif"):
+        execute(job, HERE, lambda event: None)
+    table = polars.read_parquet(tmp_path / "out" / "objects.parquet")
+    assert table["image"].unique().sort().to_list() == ["cell0", "cell2"]
+    *_, last = rows(tmp_path / "out" / "summary.csv")
+    assert "cell1.tif" in last["image"] and "left out" in last["flags"]
+    found = status(runs_at(str(tmp_path / "out"))[0])
+    assert [(Path(i.name).stem, i.state) for i in found.images] == [
+        ("cell0", "done"),
+        ("cell2", "done"),
+        ("cell1", "failed"),
+    ]
+    with pytest.raises(SetAside):  # the same command says the same
+        execute(job_of([str(folder)], tmp_path / "out"), HERE, lambda event: None)
+    with pytest.raises(InvalidInput, match="cell1"):  # alone it is simply refused
+        job_of([str(folder / "cell1.tif")], tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "said"),
+    [
+        ("file,condition", ["cell0.tif,a"], "no column path, only file, condition"),
+        ("path", [], "lists no file"),
+        ("path,condition", ["cell0.tif,a", ",b"], "line 3: path is empty"),
+        ("path,plate,well", ["cell0.tif,p,A1", "cell1.tif,p,A1"], "line 3: p A1 is .*cell0.tif already"),
+        ("path,image,condition", ["cell0.tif,a,x", "cell1.tif,a,y"], "say different things"),
+        ("path,image,t", ["cell0.tif,a,0", "cell1.tif,a,0"], "two files at one place"),
+        ("path,image,t,c", ["cell0.tif,a,0,x", "cell1.tif,a,1,x", "cell2.tif,a,1,y"], "has no file for t 0, c y"),
+        ("path,image", ["cell0.tif,a", "cell0.tif,b"], None),
+        ("path", ["cell0.tif", "sub/cell0.tif"], "both called cell0"),
+        ("path,label", ["cell0.tif,a"], "column label, which tables have already"),
+        ("path", ["gone.tif"], "gone.tif does not exist"),
+    ],
+)
+def test_a_wrong_sheet_is_one_sentence(folder: Path, header: str, lines: list[str], said: str | None) -> None:
+    tif(folder / "sub" / "cell0.tif", 4)
+    words = [str(sheet(folder, header, *lines))]
+    if said is None:
+        assert [s.name for s in gathered(words, SIZED).samples] == ["a", "b"]
+        return
+    with pytest.raises((InvalidInput, InvalidConfiguration), match=said):
+        gathered(words, SIZED)
+
+
+def test_a_film_of_files_runs_like_a_film(tmp_path: Path) -> None:
+    lines = []
+    for t in range(3):
+        tif(tmp_path / f"{t}.tif", t)
+        lines.append(f"{t}.tif,film,{t}")
+    job = job_of([str(sheet(tmp_path, "path,image,t", *lines))], tmp_path / "out")
+    execute(job, HERE, lambda event: None)
+    found = open_volume(tmp_path / "out" / "labels" / "film.ome.zarr")
+    for t in range(3):
+        np.testing.assert_array_equal(found.read(Box.whole(voxels().shape), t=t), expected(voxels(t)))
