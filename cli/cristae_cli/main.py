@@ -125,6 +125,7 @@ def run(
     block: o.Block = None,
     device: o.Device = "auto",
     fresh: o.Fresh = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan: say what would be read and written.")] = False,
 ) -> None:
     """Run a pipeline over images: labels and a table for each of its objects."""
     from cristae.pipeline.jobs import run_job
@@ -134,7 +135,11 @@ def run(
     job = run_job(
         found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene, crop)
     )
-    _execute(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
+    settings = o.settings(cluster, memory, block, device, fresh, pyramid=pyramid)
+    if dry_run:
+        _plan(job, settings, probe=False, json=False)
+    else:
+        _execute(job, settings)
 
 
 @app.command()
@@ -230,16 +235,21 @@ def plan(
     device: o.Device = "auto",
 ) -> None:
     """Say what a run would read, write and need, and refuse what cannot fit. Nothing is written."""
-    from cristae.pipeline.execute import plan as plan_of
     from cristae.pipeline.jobs import run_job
     from cristae.pipeline.named import load_pipeline
-    from cristae_cli.show import show_plan
 
     found = load_pipeline(pipeline, set_ or [])
     job = run_job(
         found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene, crop)
     )
-    settings = o.settings(cluster, memory, block, device, False, pyramid=pyramid)
+    _plan(job, o.settings(cluster, memory, block, device, False, pyramid=pyramid), probe, json)
+
+
+def _plan(job: Any, settings: Any, probe: bool, json: bool) -> None:
+    """The plan of a job, shown."""
+    from cristae.pipeline.execute import plan as plan_of
+    from cristae_cli.show import show_plan
+
     made, limit = plan_of(job, settings)
     timed = None
     if probe:
@@ -291,6 +301,59 @@ def audit(
         say(f"{one.name}: {one.objects} objects compared, {len(one.findings)} damaged")
     if damaged := sum(len(one.findings) for one in found):
         raise Damaged(f"{damaged} of the objects are damaged; give the run's own command again and it makes them anew")
+
+
+@app.command()
+def clean(
+    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Delete results that were replaced by --fresh, and the state of their runs. What is in place stays."""
+    from cristae.pipeline.cleaning import clean as clean_one
+    from cristae.pipeline.cleaning import leftovers
+    from cristae.pipeline.status import runs_at
+    from cristae_cli.talk import say
+
+    found = [left for state in runs_at(output) for left in (leftovers(state) if dry_run else clean_one(state))]
+    for left in found:
+        print(f"{left.path}: {left.what}, {left.size / 2**20:.1f} MiB")
+    folders = f"{len(found)} folder{'s' * (len(found) != 1)}, {sum(left.size for left in found) / 2**20:.1f} MiB"
+    say(f"{folders} would go" if dry_run else f"{folders} deleted" if found else "nothing to clean")
+
+
+@app.command()
+def export(
+    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    to: Annotated[str, typer.Option("--to", help="The format: ome-tiff.")] = "ome-tiff",
+    out: Annotated[str | None, typer.Option("--out", help="Folder of the files; export/ in OUTPUT.")] = None,
+) -> None:
+    """Write labels as OME-TIFF, for Fiji, Imaris and whatever does not read OME-Zarr."""
+    from pathlib import Path
+
+    from cristae.pipeline.exporting import arrays_of
+    from cristae.pipeline.exporting import export as export_one
+    from cristae.store.finding import stem
+
+    if to != "ome-tiff":
+        raise UsageError(f"--to {to} is not known; the only format is ome-tiff")
+    folder = Path(out) if out is not None else Path(output) / "export"
+    for source in arrays_of(output):
+        final = folder / f"{stem(source)}.ome.tif"
+        export_one(source, final)
+        print(final)
+
+
+@app.command()
+def report(
+    output: Annotated[str, typer.Argument(help="The folder that run --out wrote, or one object's folder in it.")],
+    by: Annotated[str | None, typer.Option("--by", help="A column of the sample sheet, such as condition.")] = None,
+) -> None:
+    """Write report.html: pictures, distributions with images as replicates, what looks odd, methods."""
+    from pathlib import Path
+
+    from cristae.pipeline.report import write_report
+
+    print(write_report(Path(output), by))
 
 
 @app.command()

@@ -6,9 +6,9 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,6 +17,9 @@ from cristae.errors import InvalidInput, MissingExtra
 from cristae.store.facts import Channel, Found, FoundArray
 from cristae.store.foreign.common import chosen, mapped_chunk, named, reading
 from cristae.store.units import micrometres, seconds
+
+if TYPE_CHECKING:
+    from cristae.store.volume import Volume
 
 PRINTING_DPI = (72, 96, 100, 150, 200, 300, 600, 1200)
 """Resolutions of printers and screens, which programs write into TIFF tags without knowing the pixel size."""
@@ -214,3 +217,34 @@ def _rgb(color: str | None) -> str | None:
         return None if color is None else f"{(int(color) & 0xFFFFFFFF) >> 8:06X}"
     except ValueError:
         return None
+
+
+def write_planes(path: Path, planes: Iterator[np.ndarray], volume: Volume) -> None:
+    """An OME-TIFF of planes in the order t, c, z, with the sizes and channel names of the volume they come from.
+
+    Raises
+    ------
+    InvalidInput : if the format has no such type of voxel.
+    """
+    import tifffile
+
+    if volume.dtype in ("int64", "uint64", "float16"):
+        raise InvalidInput(f"{volume.path} holds {volume.dtype}, which OME-TIFF does not know; convert it first")
+    dtype = "uint8" if volume.dtype == "bool" else volume.dtype
+    metadata: dict[str, Any] = {"axes": volume.axes.upper()}
+    for axis, size in zip(volume.spatial_axes, volume.voxel_um, strict=True):
+        metadata |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": "\N{MICRO SIGN}m"}
+    if volume.frame_interval_s is not None:
+        metadata |= {"TimeIncrement": volume.frame_interval_s, "TimeIncrementUnit": "s"}
+    if "c" in volume.axes:
+        metadata["Channel"] = {"Name": [channel.name for channel in volume.channels]}
+    big = math.prod(volume.shape) * np.dtype(dtype).itemsize > 2**31
+    with tifffile.TiffWriter(path, bigtiff=big, ome=True) as out:
+        out.write(
+            (plane.astype(dtype, copy=False) for plane in planes),
+            shape=volume.shape,
+            dtype=dtype,
+            metadata=metadata,
+            compression="zlib",
+            photometric="minisblack",
+        )

@@ -1,0 +1,154 @@
+"""After a run: cleaned, exported, reported; each says what it did and touches nothing else."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+import tifffile
+from pipeline.test_batch import folder, job_of, sheet  # noqa: F401
+from pipeline.test_job import MAIN, VOXEL_UM, done, expected, labels_of, main_job, store, voxels
+from typer.testing import CliRunner, Result
+
+from cristae.errors import Claimed, InvalidInput, PlanRefused, SetAside
+from cristae.pipeline.cleaning import clean, leftovers
+from cristae.pipeline.execute import execute
+from cristae.pipeline.exporting import arrays_of, export
+from cristae.pipeline.job import Settings
+from cristae.pipeline.report import report
+from cristae.store.claim import Claim
+from cristae.store.volume import open_volume
+from cristae_cli.main import app
+
+HERE = Settings("none", block=(12, 40, 44))
+
+
+def cristae(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(w) for w in words])
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Path:
+    return store(tmp_path / "cell.ome.zarr", voxels())
+
+
+# ------------------------------------------------------------------------------------------------------- clean
+
+
+def test_what_was_replaced_stays_until_it_is_cleaned(cell: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done(main_job(cell, out))
+    state = main_job(cell, out).state
+    assert leftovers(state) == []
+    done(main_job(cell, out, changes=("label.min_voxels=40",)), Settings("none", block=(6, 20, 22), fresh=True))
+    (old,) = leftovers(state)
+    assert (old.what, old.size > 1000) == ("a replaced result and its run", True)
+    before = labels_of(out / "labels" / "cell.ome.zarr")
+    shown = cristae("clean", out, "--dry-run")
+    assert shown.exit_code == 0 and "gen-0001" in shown.stdout and (old.path / "replaced").exists()
+    assert "1 folder" in cristae("clean", out).stderr
+    assert not old.path.exists()
+    assert leftovers(state) == []
+    np.testing.assert_array_equal(labels_of(out / "labels" / "cell.ome.zarr"), before)
+    again, _ = done(main_job(cell, out, changes=("label.min_voxels=40",)))
+    assert again.status == "nothing to do"
+    assert cristae("audit", out).exit_code == 0
+
+
+def test_a_run_at_work_is_not_cleaned(cell: Path, tmp_path: Path) -> None:
+    done(main_job(cell, tmp_path / "out"))
+    state = main_job(cell, tmp_path / "out").state
+    with Claim(state), pytest.raises(Claimed):
+        clean(state)
+
+
+# ------------------------------------------------------------------------------------------------------ export
+
+
+def test_labels_are_exported_voxel_for_voxel(cell: Path, tmp_path: Path) -> None:
+    done(main_job(cell, tmp_path / "out"))
+    assert cristae("export", tmp_path / "out", "--to", "ome-tiff").exit_code == 0
+    path = tmp_path / "out" / "export" / "cell.ome.tif"
+    np.testing.assert_array_equal(tifffile.imread(path), expected(voxels()))
+    back = open_volume(path)
+    assert (back.axes, back.voxel_um) == ("zyx", pytest.approx(VOXEL_UM))
+    assert "exists already" in str(cristae("export", tmp_path / "out").exception)
+
+
+def test_time_points_and_channels_are_exported(tmp_path: Path) -> None:
+    film = np.stack([voxels(n) for n in range(3)])
+    source = store(tmp_path / "film.ome.zarr", film, axes="tzyx", frame_interval_s=2.0)
+    export(source, tmp_path / "film.ome.tif")
+    back = open_volume(tmp_path / "film.ome.tif")
+    assert (back.axes, back.frame_interval_s) == ("tzyx", 2.0)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "film.ome.tif"), film)
+    with pytest.raises(PlanRefused, match="exists already"):
+        export(source, tmp_path / "film.ome.tif")
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_what_cannot_be_exported_is_said(cell: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="holds no run"):
+        arrays_of(str(tmp_path / "nowhere"))
+    assert "ome-tiff" in str(cristae("export", cell, "--to", "jpeg").exception)
+
+
+# ------------------------------------------------------------------------------------------------------ report
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_a_report_shows_each_condition_and_fetches_nothing(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    rows = ("cell0.tif,control", "cell1.tif,control", "cell2.tif,drug <b>")
+    (folder / "bad.tif").write_bytes(b"no image")
+    words = [str(sheet(folder, "path,condition", *rows, "bad.tif,drug <b>"))]
+    with pytest.raises(SetAside):
+        execute(job_of(words, tmp_path / "out"), HERE, lambda event: None)
+    text = report(tmp_path / "out", "condition")
+    page = Page(text)
+    assert not [
+        a for _, a in page.tags for k, v in a.items() if k in ("src", "href") and not str(v).startswith("data:")
+    ]
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3
+    dots = [a for tag, a in page.tags if tag == "circle"]
+    plots = [a for tag, a in page.tags if tag == "svg"]
+    assert len(dots) == 3 * len(plots) > 0
+    assert "control (2)" in text and "drug &lt;b&gt; (1)" in text and "drug <b>" not in text
+    assert "bad.tif" in text and "left out" in text
+    assert "sigma_um = 0.12" in text
+    table = polars.read_parquet(tmp_path / "out" / "objects.parquet")
+    assert f"{len(table)} objects in 4 images" in text
+
+
+def test_a_report_of_nothing_is_refused(cell: Path, tmp_path: Path) -> None:
+    done(main_job(cell, tmp_path / "out"))
+    with pytest.raises(InvalidInput, match="no column condition to report by"):
+        report(tmp_path / "out", "condition")
+    with pytest.raises(InvalidInput, match=r"holds no objects\.parquet"):
+        report(tmp_path)
+    shown = cristae("report", tmp_path / "out")
+    assert shown.exit_code == 0
+    assert re.search(r"report\.html", shown.stdout)
+    assert (tmp_path / "out" / "report.html").stat().st_size > 5000
+
+
+def test_a_dry_run_is_a_plan(cell: Path, tmp_path: Path) -> None:
+    (tmp_path / "mito.yaml").write_text(MAIN, encoding="utf-8")
+    shown = cristae("run", tmp_path / "mito.yaml", cell, "--out", tmp_path / "out", "--dry-run", "--cluster", "none")
+    assert shown.exit_code == 0
+    assert not (tmp_path / "out").exists()
+    planned = cristae("plan", tmp_path / "mito.yaml", cell, "--out", tmp_path / "out", "--cluster", "none")
+    assert shown.stdout == planned.stdout != ""
