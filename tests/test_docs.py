@@ -150,19 +150,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cristae.pipeline.inputs import Inputs
     from cristae.pipeline.job import Settings
     from cristae.pipeline.jobs import convert_job, run_job
-    from cristae.pipeline.named import load_pipeline
+    from cristae.pipeline.named import load_pipeline, text_of
 
     readme = module(ROOT / "tests" / "readme.py")
     folder, here = tmp_path_factory.mktemp("bench"), Settings("none")
     cell = readme.tubes()
     tifffile.imwrite(folder / "cell.tif", cell)
     tifffile.imwrite(folder / "mask.tif", (cell > 500).astype("uint8"))
-    pipeline = next(
-        text
-        for kind, text in readme.FENCED.findall(PAGES[0].read_text(encoding="utf-8"))
-        if kind == "yaml" and text.startswith("# mito.yaml")
-    )
-    (folder / "mito.yaml").write_text(pipeline, encoding="utf-8")
+    (folder / "mito.yaml").write_text(text_of("mitochondria"), encoding="utf-8")
     store = str(folder / "cell.ome.zarr")
     execute(convert_job(str(folder / "cell.tif"), store, Inputs("zyx", (0.3, 0.108, 0.108)), None), here, print)
     execute(run_job(load_pipeline(str(folder / "mito.yaml"), ()), [store], None, Inputs()), here, print)

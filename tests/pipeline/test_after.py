@@ -147,8 +147,9 @@ def test_a_report_of_nothing_is_refused(cell: Path, tmp_path: Path) -> None:
 
 def test_a_dry_run_is_a_plan(cell: Path, tmp_path: Path) -> None:
     (tmp_path / "mito.yaml").write_text(MAIN, encoding="utf-8")
-    shown = cristae("run", tmp_path / "mito.yaml", cell, "--out", tmp_path / "out", "--dry-run", "--cluster", "none")
+    words = (tmp_path / "mito.yaml", cell, "--out", tmp_path / "out", "--cluster", "none", "--memory", "4GiB")
+    shown, planned = cristae("run", *words, "--dry-run"), cristae("plan", *words)
     assert shown.exit_code == 0
     assert not (tmp_path / "out").exists()
-    planned = cristae("plan", tmp_path / "mito.yaml", cell, "--out", tmp_path / "out", "--cluster", "none")
     assert shown.stdout == planned.stdout != ""
+    assert "from one block of" in cristae("plan", *words, "--probe").stdout

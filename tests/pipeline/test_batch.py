@@ -197,6 +197,6 @@ def test_a_film_of_files_runs_like_a_film(tmp_path: Path) -> None:
         lines.append(f"{t}.tif,film,{t}")
     job = job_of([str(sheet(tmp_path, "path,image,t", *lines))], tmp_path / "out")
     execute(job, HERE, lambda event: None)
-    found = open_volume(tmp_path / "out" / "labels" / "film.ome.zarr")
+    found = open_volume(tmp_path / "out" / "labels" / "film.ome.zarr", frame_interval_s=1.0)
     for t in range(3):
         np.testing.assert_array_equal(found.read(Box.whole(voxels().shape), t=t), expected(voxels(t)))

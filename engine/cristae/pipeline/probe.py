@@ -53,7 +53,7 @@ def _one(work: Work, step: Pass, made: dict[str, Array]) -> tuple[float, Array]:
         start = time.perf_counter()
         array = stage.apply(array, at=at, answers=answers)
         seconds += time.perf_counter() - start
-    for measure in (a.measure for a in step.measures if not a.beside):
+    for measure in (a.measure for a in step.measures if a.measure.reads_array and not a.beside):
         at, answers = At.whole(array.shape), _answers(measure, array)
         start = time.perf_counter()
         measure.partial(array, at=at, answers=answers)
