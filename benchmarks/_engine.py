@@ -37,8 +37,9 @@ def cluster_up(workers: int, tiny: Callable[[str], Job]) -> Iterator[Any]:
         client.gather(alone)
         # In several blocks: one block would be a single pass, in which the driver merges nothing.
         several = tiny("tiny")
-        whole = next(iter(several.images[0].volumes.values())).spatial_shape
-        do(several, client.cluster, block=tuple(-(-n // 2) for n in whole))
+        volume = next(iter(several.images[0].volumes.values()), None)
+        halves = None if volume is None else tuple(-(-n // 2) for n in volume.spatial_shape)
+        do(several, client.cluster, block=halves)
         yield client.cluster
 
 
