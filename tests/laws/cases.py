@@ -28,7 +28,7 @@ from cristae.filters import (
 from cristae.filters.histogram import histogram
 from cristae.filters.pyramid import downsample
 from cristae.grid import Shape
-from cristae.labels import fill_holes, label
+from cristae.labels import fill_holes, label, within
 from cristae.morphology import finish_rows
 from cristae.morphology.intensity import intensity
 from cristae.morphology.moments import index, shape
@@ -140,6 +140,11 @@ def labels_and_image(shape: Shape, dtype: str, seed: int) -> Arrays:
     """Labels, and a channel of `dtype` whose spread is small beside its mean."""
     rng = np.random.default_rng(seed)
     return [*labels(shape, "uint32", seed), _as(rng.normal(30000, 50, shape), dtype)]
+
+
+def mask_and_labels(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """A mask, and labels that hold it."""
+    return [*mask(shape, dtype, seed), *labels(shape, "uint32", seed)]
 
 
 def nothing(shape: Shape, dtype: str, seed: int) -> Arrays:
@@ -305,6 +310,8 @@ STAGES: list[Case] = [
     *_each(median, {"radius_um": 0.13}, mask, "2 bool", reference=by_scipy_with_a_ball),
     *_each(fill_holes, {}, mask, "3 bool, 3 uint16, 2 uint8", reference=filled_by_scipy, **WEIGHED),
     *_each(fill_holes, {"connectivity": 2}, mask, "3 bool, 2 bool", reference=filled_by_scipy),
+    *_each(within, {"holder": "cell"}, mask_and_labels, "3 bool, 2 uint8",
+           reference=lambda case, mask, labels: labels * (mask != 0), **WEIGHED),
     *_each(label, {}, mask, "3 bool, 3 uint16, 2 uint8", reference=labels_by_scipy, **WEIGHED),
     *_each(label, {"min_diameter_um": 0.3}, mask, "3 bool, 2 bool"),
     *_each(label, {"connectivity": 1}, mask, "3 uint8, 2 bool", reference=labels_by_scipy),

@@ -269,34 +269,34 @@ def boundary(case: Case) -> None:
     for seed in range(4):
         rng = np.random.default_rng(seed)
         shape = _some_shape(case, rng)
-        (array,) = case.arrays(shape, seed)
-        _as_reference(case, stage, array)
+        array, *others = case.arrays(shape, seed)
+        _as_reference(case, stage, array, *others)
         if stage.reads is not None:
             continue
         answers = {name: ask(measure, array) for name, measure in stage.asks.items()}
         # One voxel more than the stage can see; ids of labels may only be counted on the volume they belong to.
         pad = [(a + 1, b + 1) for a, b in stage.halo]
-        wider = np.pad(array, pad, mode=modes[stage.boundary])  # type: ignore[call-overload]
-        padded = whole_stage(stage, [wider]) if stage.blockwise else whole_stage(stage, [wider], answers)
+        wider = [np.pad(a, pad, mode=modes[stage.boundary]) for a in (array, *others)]  # type: ignore[call-overload]
+        padded = whole_stage(stage, wider) if stage.blockwise else whole_stage(stage, wider, answers)
         inner = tuple(slice(a, a + n) for (a, _), n in zip(pad, shape, strict=True))
         same(
             padded[inner],
-            stage(array),
+            stage(array, *others),
             stage.tolerance,
             f"{case}, {shape}, seed {seed}: its edges do not {stage.boundary}",
         )
 
 
-def _as_reference(case: Case, stage: Stage, array: np.ndarray) -> None:
+def _as_reference(case: Case, stage: Stage, *arrays: np.ndarray) -> None:
     if case.reference is None:
         return
-    found, expected = stage(array), case.reference(case, array)
+    found, expected = stage(*arrays), case.reference(case, *arrays)
     if found.dtype != expected.dtype:
         assert expected.dtype.kind in "iuf" and found.dtype.kind in "iuf", (
             f"{case}: {found.dtype}, not {expected.dtype}"
         )
         expected = expected.astype(found.dtype)
-    same(found, expected, case.reference_tolerance, f"{case}, {array.shape}: not the reference")
+    same(found, expected, case.reference_tolerance, f"{case}, {arrays[0].shape}: not the reference")
 
 
 # ------------------------------------------------------------------------------------------------- 5 the specs

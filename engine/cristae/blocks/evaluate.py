@@ -36,13 +36,17 @@ def apply_chain(
     index: int,
     t: int,
     answers: Callable[[int], Answers],
+    joined: Callable[[int], Sequence[Array]] = lambda i: (),
 ) -> Array:
     """`array`, which lies at boxes[0], through every stage; `answers(i)` are those that stage i asked for.
 
-    A chain that starts from nothing (a rendering) is given None.
+    `joined(i)` are further inputs of stage i, which lie where its output does. A chain that starts from nothing (a
+    rendering) is given None.
     """
     for i, stage in enumerate(chain):
+        others = joined(i)
         reads, arrays = ((boxes[i],), (array,)) if array is not None else ((), ())
+        reads, arrays = (*reads, *(boxes[i + 1],) * len(others)), (*arrays, *others)
         array = stage.apply(*arrays, at=At(boxes[i + 1], reads, grid, index, t), answers=answers(i))
     return array
 

@@ -35,7 +35,7 @@ def inputs_of(step: Pass) -> set[Ref]:
     """Every array that a pass and those before it read and did not make."""
     made = {p.sink for p in step.before}
     refs = {p.source for p in (*step.before, step) if p.source is not None}
-    refs |= {ref for p in (*step.before, step) for asked in p.measures for ref in asked.beside}
+    refs |= {ref for p in (*step.before, step) for ref in p.beside}
     return {ref for ref in refs if ref.array not in made}
 
 
@@ -46,7 +46,16 @@ def _one(
     array = arrays[step.source] if step.source is not None else None
     if step.chain:
         boxes = [core] * (len(step.chain) + 1)
-        array = apply_chain(step.chain, array, boxes, grid, 0, t, lambda i: _chosen(step.asks[i], answers))
+        array = apply_chain(
+            step.chain,
+            array,
+            boxes,
+            grid,
+            0,
+            t,
+            lambda i: _chosen(step.asks[i], answers),
+            lambda i: [arrays[step.joins[i]]] if i in step.joins else [],
+        )
     found = []
     for asked in step.measures:
         shown = [array] if asked.measure.reads_array else []

@@ -167,7 +167,7 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
         # Chunks at the far edge are kept whole.
         kept = min(work.recent, prod(a.chunks for a in axes) * chunk_bytes)
         recent = kept if any(a.touched > a.chunks for a in axes) else 0
-    beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for a in step.measures for r in a.beside)
+    beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for r in step.beside)
     out_item = np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     halo = read / voxels if read else 1.0
     ns = sum(s.cost.ns_per_voxel for s in step.chain) * halo + sum(a.measure.cost.ns_per_voxel for a in step.measures)
@@ -255,9 +255,7 @@ def _block_memory(work: Work, step: Pass, image: int, specs: Sequence[Spec], gri
     boxes = needs(step.chain, [s.shape for s in specs], core.grow(halo), core)
     sizes = [b.size * np.dtype(s.dtype).itemsize for b, s in zip(boxes, specs, strict=True)]
     source = sizes[0] if step.source is not None else 0
-    beside = sum(
-        core.size * np.dtype(work.spec(image, r.array).dtype).itemsize for a in step.measures for r in a.beside
-    )
+    beside = sum(core.size * np.dtype(work.spec(image, r.array).dtype).itemsize for r in step.beside)
     work_bytes = [
         sizes[i] + sizes[i + 1] + boxes[i].size * s.cost.bytes_per_voxel for i, s in enumerate(step.chain)
     ] + [sizes[-1] + core.size * a.measure.cost.bytes_per_voxel for a in step.measures]

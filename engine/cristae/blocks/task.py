@@ -219,9 +219,8 @@ class _Job:
         halo = widest([a.measure.halo for a in step.measures], len(grid.shape))
         boxes = needs(step.chain, shapes, core.grow(halo), core)
         source = self.load(frame, step.source, boxes[0]) if step.source else None
-        refs = {ref for asked in step.measures for ref in asked.beside}
         reached("read")
-        return _Read(block, boxes, source, {ref: self.load(frame, ref, core) for ref in refs})
+        return _Read(block, boxes, source, {ref: self.load(frame, ref, core) for ref in set(step.beside)})
 
     def load(self, frame: Frame, ref: Ref, box: Box) -> np.ndarray:
         volume, level = self.volume(frame, ref.array)
@@ -270,7 +269,14 @@ class _Job:
             array = to_device(read.source, self.work.device)
         if step.chain:
             array = apply_chain(
-                step.chain, array, read.boxes, grid, index, frame.t, lambda i: self.answers(step.asks[i], frame, number)
+                step.chain,
+                array,
+                read.boxes,
+                grid,
+                index,
+                frame.t,
+                lambda i: self.answers(step.asks[i], frame, number),
+                lambda i: [to_device(read.beside[step.joins[i]], self.work.device)] if i in step.joins else [],
             )
         found = []
         for asked in step.measures:

@@ -60,12 +60,18 @@ class Pass:
     sink: str | None = None
     grid_of: str | None = None  # where no voxel is read: the array whose blocks are walked
     before: tuple[Pass, ...] = ()  # done first and in memory, where the image is one block
+    joins: Mapping[int, Ref] = field(default_factory=dict)  # a second input of a stage of the chain, by its number
     ahead: bool = True  # read the next block while one is computed; not where what is read is several times the block
 
     @property
     def first_source(self) -> Ref | None:
         """What the first of the passes done together reads."""
         return (*self.before, self)[0].source
+
+    @property
+    def beside(self) -> tuple[Ref, ...]:
+        """Arrays that are read at the block itself, beside the source."""
+        return (*self.joins.values(), *(ref for asked in self.measures for ref in asked.beside))
 
     @property
     def wants(self) -> set[str]:

@@ -2,6 +2,7 @@
 
     components   the stage `label`
     holes        the stage `fill_holes`
+    holding      objects within others; a pipeline names it by `within:` of an object
     seams        what a block tells its neighbours, and which of their components touch
     union        one canonical id for every component
 
@@ -12,9 +13,10 @@ from collections.abc import Callable, Mapping
 
 from cristae.blocks.stage import Stage
 from cristae.labels.components import label
+from cristae.labels.holding import within
 from cristae.labels.holes import fill_holes
 
-__all__ = ["STAGES", "fill_holes", "label"]
+__all__ = ["STAGES", "fill_holes", "label", "within"]
 
 STAGES: Mapping[str, Callable[..., Stage]] = {
     "fill_holes": fill_holes,

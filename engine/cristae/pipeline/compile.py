@@ -32,6 +32,7 @@ class Node:
     stage: Stage
     parent: Node | None
     spec: Spec
+    beside: Ref | None = None  # a second input, read at the block itself
 
     @property
     def chain(self) -> tuple[Node, ...]:
@@ -125,6 +126,7 @@ class Passes:
                 asks,
                 measures,
                 sink.name if sink else None,
+                joins={n: link.beside for n, link in enumerate(links) if link.beside is not None},
             )
         )
 

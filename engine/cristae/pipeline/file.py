@@ -97,6 +97,15 @@ def validate(document: Document, known: Known) -> PipelineFile:
     return PipelineFile(objects, tuple(_from_file(document, path) for path in inputs), document.path)
 
 
+def holders_first(objects: Sequence[Object]) -> list[Object]:
+    """The objects in an order in which each comes after the one that holds it; otherwise as they are written."""
+    found: list[Object] = []
+    while len(found) < len(objects):
+        known = {item.name for item in found}
+        found += [item for item in objects if item not in found and (item.within is None or item.within in known)]
+    return found
+
+
 def canonical(pipeline: PipelineFile) -> dict[str, Any]:
     """What decides the result, as JSON has it, for the key of a run: no path, line or label, and 1.0 is 1."""
     return {item.name: _canonical_object(item) for item in pipeline.objects}

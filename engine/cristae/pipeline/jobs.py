@@ -12,7 +12,7 @@ from cristae.blocks.work import Image, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.pipeline.batch import Batch, gathered
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask
-from cristae.pipeline.file import PipelineFile
+from cristae.pipeline.file import PipelineFile, holders_first
 from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.methods import paragraph
@@ -192,11 +192,17 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     choices: list[Choice] = []
     columns: dict[str, Any] = {}
     several = len(pipeline.objects) > 1
-    for item in pipeline.objects:
+    ends: dict[str, str] = {}
+    for item in holders_first(pipeline.objects):
         try:
             built = object_passes(item, volumes[0], inputs.channel)
         except InvalidConfiguration as error:
             raise InvalidConfiguration(f"{pipeline.path}: {error}") from error
+        ends[item.name] = built.steps[-1].name
+        if item.within is not None and ends[item.within] != "label":
+            raise InvalidConfiguration(
+                f"{pipeline.path}: object {item.name} is within {item.within}, which ends in {ends[item.within]}, not in labels"
+            )
         passes += built.passes
         targets += built.targets
         choices += built.choices

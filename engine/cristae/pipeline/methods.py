@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cristae.blocks.stage import Stage
+from cristae.labels import within
 from cristae.pipeline.generation import versions
 from cristae.pipeline.operations import stages
 from cristae.store.volume import Volume
@@ -37,7 +38,8 @@ def paragraph(
 
 
 def _sentence(stage: Stage) -> str:
-    about = (inspect.getdoc(stages()[stage.name]) or "").split("\n\n")[0].strip().rstrip(".")
+    builder = {**stages(), "within": within}[stage.name]
+    about = (inspect.getdoc(builder) or "").split("\n\n")[0].strip().rstrip(".")
     about = " ".join(about.split())
     given = ", ".join(f"{key} = {_shown(value)}" for key, value in stage.params.items() if value is not None)
     return f"{stage.name}: {about[:1].lower()}{about[1:]}" + (f" ({given})" if given else "")

@@ -13,12 +13,14 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.blocks.work import Asked, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.labels import within
+from cristae.morphology.intensity import intensity
 from cristae.pipeline.compile import Choice, Node, Passes, cuts, refuse_float_mask, staged
 from cristae.pipeline.file import Object, Step
 from cristae.pipeline.operations import build, stages
 from cristae.pipeline.projection import projections
 from cristae.pipeline.results import Cut
-from cristae.pipeline.tables import Group, Table
+from cristae.pipeline.tables import Group, Holder, Table
 from cristae.store.volume import Volume
 
 
@@ -63,6 +65,11 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     kept, choices = staged(leaf, spec)
     passes = Passes(Ref("input", channel), spec, item.name, kept, cuts(leaf))
     asked, groups = _table_of(item, table, leaf, volume, channel)
+    holder = None
+    if item.within is not None and table is not None:
+        holder = Holder(f"parent_{item.within}", f"{item.name}/table/parent")
+        measure = intensity(voxel_um=spec.voxel_um, dtype="uint32", channel=item.within)
+        asked += (Asked(holder.key, measure, {}, (Ref(item.within),)),)
     labelled = leaf.stage.name == "label"
     key = f"{item.name}/overview" if labelled else None
     if key is not None:
@@ -71,7 +78,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     thresholds = list(_cuts(item.name, leaf, passes))
     asked += tuple(noted for _, noted in thresholds if noted is not None)
     passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
-    made = Table(item.name, item.name, groups) if table is not None else None
+    made = Table(item.name, item.name, groups, holder) if table is not None else None
     return ObjectPasses(
         tuple(passes.passes),
         tuple(passes.targets),
@@ -90,8 +97,6 @@ def chain_of(item: Object, spec: Spec) -> tuple[Node, Step | None]:
     ------
     InvalidConfiguration : if a step is not known, is given what it cannot work on, or is not built yet.
     """
-    if item.within is not None:
-        raise InvalidConfiguration(f"object {item.name}: within is part of the format but not built yet; leave it out")
     named: dict[str, Node | None] = {"input": None}
     node: Node | None = None
     leaf: Node | None = None
@@ -110,7 +115,12 @@ def chain_of(item: Object, spec: Spec) -> tuple[Node, Step | None]:
         before = parent.spec if parent else spec
         if step.name == "label":
             refuse_float_mask("label", before)
-        stage = build(step.name, step.params, before)
+        params = dict(step.params)
+        if step.name == "label" and item.within is not None:
+            held = within(item.within, voxel_um=before.voxel_um)
+            parent = Node("within", held, parent, held.output(before), Ref(item.within))
+            before, params = parent.spec, {**params, "multilabel": True}
+        stage = build(step.name, params, before)
         _warn_of_small(step, before)
         node = Node(step.label or step.name, stage, parent, stage.output(before))
         if step.label:
@@ -118,6 +128,10 @@ def chain_of(item: Object, spec: Spec) -> tuple[Node, Step | None]:
     leaf = leaf or node
     if leaf is None:
         raise InvalidConfiguration(f"object {item.name} has no steps")
+    if item.within is not None and not any(link.name == "within" for link in leaf.chain):
+        raise InvalidConfiguration(
+            f"object {item.name} is within {item.within}, but has no label step to know it by; add label"
+        )
     return leaf, table
 
 

@@ -60,6 +60,10 @@ def preview(
     panels = []
     for setting, pipeline in pipelines.items():
         for item in pipeline.objects:
+            if item.within is not None:
+                raise InvalidConfiguration(
+                    f"object {item.name} is within {item.within}; a preview shows each object alone: leave within out"
+                )
             leaf, _ = chain_of(item, spec_of(volume))
             if leaf.stage.name != "label":
                 raise InvalidConfiguration(f"object {item.name} ends in {leaf.stage.name}, not in labels; add label")

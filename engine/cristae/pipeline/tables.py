@@ -30,12 +30,21 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Holder:
+    """The column that says which object holds each, and the key of its rows: intensity of the holders' labels."""
+
+    column: str
+    key: str
+
+
+@dataclass(frozen=True)
 class Table:
     """One object's table over all images and time points of a run; called with a path, it writes itself there."""
 
     object: str
     array: str  # the label array it describes
     groups: tuple[Group, ...]
+    holder: Holder | None = None
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         """Write the table at `path`, .parquet or .csv by its name."""
@@ -51,12 +60,15 @@ class Table:
         for name in self.groups[0].columns:
             if (plain := _plain(name)) in COLUMNS:
                 yield name, COLUMNS[plain]
+        if self.holder is not None:
+            yield self.holder.column, Column("", "label of the object that holds this one, in its own table", "index")
 
     def blocks(self, work: Work) -> Iterator[dict[str, np.ndarray]]:
         """Columns of successive ranges of label, frame by frame; at least one, so that an empty table has its columns."""
-        bundles = {g.key: Bundle(stored.answer_path(work.folder, g.key)) for g in self.groups}
+        keys = {g.key for g in self.groups} | ({self.holder.key} if self.holder is not None else set())
+        bundles = {key: Bundle(stored.answer_path(work.folder, key)) for key in keys}
         for number, frame in enumerate(work.frames):
-            rows = {g.key: bundles[g.key][f"{group_of('frame', frame, number)}|rows"] for g in self.groups}
+            rows = {key: bundles[key][f"{group_of('frame', frame, number)}|rows"] for key in keys}
             first = rows[self.groups[0].key]["label"]
             for low, high in ranges(first):
                 yield self.columns(work, frame, {k: _between(r, low, high) for k, r in rows.items()})
@@ -83,6 +95,9 @@ class Table:
             "label": found["label"],
         }
         of_sheet = {name: np.full(n, value, dtype=object) for name, value in image.columns.items()}
+        if self.holder is not None:
+            held = finish_rows("intensity", rows[self.holder.key], voxel_um=spec.voxel_um, shape=spec.shape)
+            of_sheet[self.holder.column] = held["intensity_max"].astype(np.uint64)
         return head | of_sheet | {c: found[c] for c in self.groups[0].columns}
 
 
