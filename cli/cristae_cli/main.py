@@ -126,6 +126,12 @@ def run(
     device: o.Device = "auto",
     fresh: o.Fresh = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan: say what would be read and written.")] = False,
+    on_finish: Annotated[
+        str | None,
+        typer.Option(
+            "--on-finish", help="A command to run at the end; CRISTAE_EXIT and CRISTAE_OUTPUT say how and where."
+        ),
+    ] = None,
 ) -> None:
     """Run a pipeline over images: labels and a table for each of its objects."""
     from cristae.pipeline.jobs import run_job
@@ -139,7 +145,7 @@ def run(
     if dry_run:
         _plan(job, settings, probe=False, json=False)
     else:
-        _execute(job, settings)
+        _execute(job, settings, on_finish)
 
 
 @app.command()
@@ -221,6 +227,9 @@ def plan(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     probe: Annotated[bool, typer.Option("--probe", help="Run one block of each pass and add a time.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Say how long so many workers would take together.")
+    ] = None,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
     frame_interval_s: o.FrameInterval = None,
@@ -242,10 +251,10 @@ def plan(
     job = run_job(
         found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene, crop)
     )
-    _plan(job, o.settings(cluster, memory, block, device, False, pyramid=pyramid), probe, json)
+    _plan(job, o.settings(cluster, memory, block, device, False, pyramid=pyramid), probe, json, workers)
 
 
-def _plan(job: Any, settings: Any, probe: bool, json: bool) -> None:
+def _plan(job: Any, settings: Any, probe: bool, json: bool, workers: int | None = None) -> None:
     """The plan of a job, shown."""
     from cristae.pipeline.execute import plan as plan_of
     from cristae_cli.show import show_plan
@@ -256,7 +265,7 @@ def _plan(job: Any, settings: Any, probe: bool, json: bool) -> None:
         from cristae.pipeline.probe import probe as measure_one
 
         timed = measure_one(job, settings)
-    show_plan(made, limit, job.choices, timed, json)
+    show_plan(made, limit, job.choices, timed, workers, json)
 
 
 @app.command()
@@ -392,12 +401,21 @@ def demo(
     show_demo(shown, folder)
 
 
-def _execute(job: Any, settings: Any) -> None:
+def _execute(job: Any, settings: Any, on_finish: str | None = None) -> None:
     from cristae.pipeline.execute import execute
-    from cristae_cli.talk import progress, say
+    from cristae_cli.talk import progress, say, tell
 
-    with progress() as listen:
-        outcome = execute(job, settings, listen)
+    code = 1
+    try:
+        with progress() as listen:
+            outcome = execute(job, settings, listen)
+        code = 0
+    except (CristaeError, Stopped) as error:
+        code = error.exit_code
+        raise
+    finally:
+        if on_finish is not None:
+            tell(on_finish, code, job.root)
     if outcome.status == "nothing to do":
         say("nothing to do: the result is complete")
     for path in outcome.outputs:

@@ -107,7 +107,7 @@ def show_panels(panels: Sequence[Any], out: str) -> None:
     print(out)
 
 
-def show_plan(plan: Any, limit: int, choices: Sequence[Any], probed: Any, as_json: bool) -> None:
+def show_plan(plan: Any, limit: int, choices: Sequence[Any], probed: Any, workers: int | None, as_json: bool) -> None:
     """What a run would do, pass by pass."""
     if as_json:
         facts = {
@@ -115,6 +115,7 @@ def show_plan(plan: Any, limit: int, choices: Sequence[Any], probed: Any, as_jso
             "memory": plan.memory,
             "memory_limit": limit,
             "driver": plan.driver,
+            "core_hours": plan.seconds / 3600,
             "scratch": plan.scratch,
             "output": plan.output,
             "passes": [{n: getattr(p, n) for n in p.__dataclass_fields__} for p in plan.passes],
@@ -142,6 +143,11 @@ def show_plan(plan: Any, limit: int, choices: Sequence[Any], probed: Any, as_jso
         ("disk", f"{_bytes(plan.output)} of results and {_bytes(plan.scratch)} of scratch, before compression"),
         ("work", f"about {plan.seconds:.0f} CPU seconds by the stages' stated costs"),
     ]
+    if workers is not None:
+        hours = plan.seconds / 3600
+        rows.append(
+            ("workers", f"{hours:.3g} core-hours; {workers} workers share them in about {hours / workers:.3g} hours")
+        )
     if probed is not None:
         rows.append(("time", f"{probed.low_s:.0f} to {probed.high_s:.0f} s, from one block of {probed.block_s:.2f} s"))
     _rows(rows)

@@ -153,3 +153,15 @@ def test_a_dry_run_is_a_plan(cell: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     assert shown.stdout == planned.stdout != ""
     assert "from one block of" in cristae("plan", *words, "--probe").stdout
+    assert "core-hours; 8 workers" in cristae("plan", *words, "--workers", "8").stdout
+
+
+def test_a_command_is_run_at_the_end_whatever_the_end(cell: Path, tmp_path: Path) -> None:
+    (tmp_path / "mito.yaml").write_text(MAIN, encoding="utf-8")
+    words = (tmp_path / "mito.yaml", cell, "--cluster", "none", "--on-finish")
+    note = f'echo "$CRISTAE_EXIT $CRISTAE_OUTPUT" >> {tmp_path / "note"}'
+    assert cristae("run", *words, note, "--out", tmp_path / "out").exit_code == 0
+    refused = cristae("run", *words, note, "--out", tmp_path / "out", "--set", "label.min_voxels=9")
+    assert refused.exception is not None
+    assert (tmp_path / "note").read_text().splitlines() == [f"{code} {tmp_path / 'out'}" for code in (0, 3)]
+    assert "ended with 7" in cristae("run", *words, "exit 7", "--out", tmp_path / "out").stderr
