@@ -1,0 +1,101 @@
+"""After: the commands that look at what a run left: how it stands, whether it is whole, what it shows, what may go."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cristae.errors import UsageError
+
+
+def status(
+    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    failed: Annotated[bool, typer.Option("--failed", help="The blocks set aside, with their tracebacks.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 seconds until the run ends.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what is done, what failed and who is at it."""
+    from time import sleep
+
+    from cristae.pipeline.status import runs_at
+    from cristae.pipeline.status import status as status_of
+    from cristae_cli.show import show_status
+
+    while True:
+        found = [status_of(state) for state in runs_at(output)]
+        show_status(found, failed, json)
+        if not watch or all(s.state != "running" for s in found):
+            return
+        sleep(2)
+
+
+def audit(
+    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Compare the inputs' voxels with those that were read.")
+    ] = False,
+) -> None:
+    """Compare what is stored with what was written; the run's own command mends what is found."""
+    from cristae.errors import Damaged
+    from cristae.pipeline.audit import audit as audit_of
+    from cristae.pipeline.status import runs_at
+    from cristae_cli.talk import say
+
+    found = [audit_of(state, inputs=inputs) for state in runs_at(output)]
+    for one in found:
+        for finding in one.findings:
+            print(f"{finding.what}: {finding.why}")
+        say(f"{one.name}: {one.objects} objects compared, {len(one.findings)} damaged")
+    if damaged := sum(len(one.findings) for one in found):
+        raise Damaged(f"{damaged} of the objects are damaged; give the run's own command again and it makes them anew")
+
+
+def report(
+    output: Annotated[str, typer.Argument(help="The folder that run --out wrote, or one object's folder in it.")],
+    by: Annotated[str | None, typer.Option("--by", help="A column of the sample sheet, such as condition.")] = None,
+) -> None:
+    """Write report.html: pictures, distributions with images as replicates, what looks odd, methods."""
+    from pathlib import Path
+
+    from cristae.pipeline.report import write_report
+
+    print(write_report(Path(output), by))
+
+
+def export(
+    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    to: Annotated[str, typer.Option("--to", help="The format: ome-tiff.")] = "ome-tiff",
+    out: Annotated[str | None, typer.Option("--out", help="Folder of the files; export/ in OUTPUT.")] = None,
+) -> None:
+    """Write labels as OME-TIFF, for Fiji, Imaris and whatever does not read OME-Zarr."""
+    from pathlib import Path
+
+    from cristae.pipeline.exporting import arrays_of
+    from cristae.pipeline.exporting import export as export_one
+    from cristae.store.finding import stem
+
+    if to != "ome-tiff":
+        raise UsageError(f"--to {to} is not known; the only format is ome-tiff")
+    folder = Path(out) if out is not None else Path(output) / "export"
+    for source in arrays_of(output):
+        final = folder / f"{stem(source)}.ome.tif"
+        export_one(source, final)
+        print(final)
+
+
+def clean(
+    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Delete results that were replaced by --fresh, and the state of their runs. What is in place stays."""
+    from cristae.pipeline.cleaning import clean as clean_one
+    from cristae.pipeline.cleaning import leftovers
+    from cristae.pipeline.status import runs_at
+    from cristae_cli.talk import say
+
+    found = [left for state in runs_at(output) for left in (leftovers(state) if dry_run else clean_one(state))]
+    for left in found:
+        print(f"{left.path}: {left.what}, {left.size / 2**20:.1f} MiB")
+    folders = f"{len(found)} folder{'s' * (len(found) != 1)}, {sum(left.size for left in found) / 2**20:.1f} MiB"
+    say(f"{folders} would go" if dry_run else f"{folders} deleted" if found else "nothing to clean")
