@@ -49,7 +49,7 @@ def test_what_was_committed_is_found_again(tmp_path: Path) -> None:
         assert states(again, n) == states(journal, n)
         assert again.passes[n].file_of.tolist() == journal.passes[n].file_of.tolist()
         assert again.passes[n].files == journal.passes[n].files
-    assert again.answered == {"mito/otsu": 1}
+    assert again.answered == {"mito/otsu"}
     assert again.recovered == 6
     assert [again.passes[0].files[again.passes[0].file_of[b]] for b in (0, 5, 7)] == [
         "partials/a",
@@ -115,7 +115,7 @@ def test_blocks_that_an_audit_condemned_are_pending_again(tmp_path: Path) -> Non
     journal.add([{"kind": "redo", "pass": 0, "blocks": [[1, 3]], "keys": ["k"]}])
     for known in (journal, Journal.load(tmp_path, [BLOCKS])):
         assert known.pending(0).tolist() == [1, 2, *range(6, BLOCKS)]
-        assert known.answered == {}
+        assert known.answered == set()
         assert not known.complete
         assert sorted(block for _, block, *_ in known.puts()) == [0, 3, 4, 5]
 

@@ -13,8 +13,10 @@ import tifffile
 from pipeline.test_job import MAIN, VOXEL_UM, expected, labels_of, store, voxels
 from polars.testing import assert_frame_equal
 
-from cristae.errors import InvalidConfiguration, InvalidInput, SetAside
+from cristae.errors import InvalidConfiguration, InvalidInput, PlanRefused, SetAside
 from cristae.grid import Box
+from cristae.pipeline import execute as module
+from cristae.pipeline.audit import audit
 from cristae.pipeline.batch import gathered
 from cristae.pipeline.execute import execute
 from cristae.pipeline.file import load
@@ -200,3 +202,79 @@ def test_a_film_of_files_runs_like_a_film(tmp_path: Path) -> None:
     found = open_volume(tmp_path / "out" / "labels" / "film.ome.zarr", frame_interval_s=1.0)
     for t in range(3):
         np.testing.assert_array_equal(found.read(Box.whole(voxels().shape), t=t), expected(voxels(t)))
+
+
+def calls_of(job: Job, settings: Settings = HERE) -> tuple[int, list[dict]]:
+    events: list[dict] = []
+    outcome = execute(job, settings, events.append)
+    return outcome.facts.get("calls", 0), events
+
+
+@pytest.mark.parametrize("block", [(12, 40, 44), (6, 20, 22)])
+def test_a_new_image_leaves_finished_ones_finished(folder: Path, tmp_path: Path, block: tuple[int, ...]) -> None:
+    here = Settings("none", block=block)
+    first, _ = calls_of(job_of([str(folder)], tmp_path / "out"), here)
+    old = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "labels").rglob("*") if p.is_file()}
+    tif(folder / "cell00.tif", 9)  # between the others, by name
+    more, _ = calls_of(job_of([str(folder)], tmp_path / "out"), Settings("none"))
+    assert 3 * more == first
+    assert {p: p.stat().st_mtime_ns for p in old} == old
+    execute(job_of([str(folder)], tmp_path / "anew"), here, lambda event: None)
+    grown, anew = (
+        polars.read_parquet(tmp_path / n / "objects.parquet").sort("image", "label") for n in ("out", "anew")
+    )
+    assert_frame_equal(grown, anew, rel_tol=1e-12)
+    assert sorted(map(str, rows(tmp_path / "out" / "summary.csv"))) == sorted(
+        map(str, rows(tmp_path / "anew" / "summary.csv"))
+    )
+    np.testing.assert_array_equal(labels_of(tmp_path / "out" / "labels" / "cell00.ome.zarr"), expected(voxels(9)))
+    assert execute(job_of([str(folder)], tmp_path / "out"), Settings("none"), lambda e: None).status == "nothing to do"
+    audited = audit(runs_at(str(tmp_path / "out"))[0])
+    assert not audited.findings
+
+
+def test_a_mended_file_joins_by_the_same_command(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "cell1.tif").read_bytes()
+    (folder / "cell1.tif").write_bytes(whole[:500])
+    with pytest.raises(SetAside):
+        execute(job_of([str(folder)], tmp_path / "out"), HERE, lambda event: None)
+    (folder / "cell1.tif").write_bytes(whole)
+    calls, _ = calls_of(job_of([str(folder)], tmp_path / "out"))
+    assert calls == 1
+    table = polars.read_parquet(tmp_path / "out" / "objects.parquet")
+    assert table["image"].unique().sort().to_list() == ["cell0", "cell1", "cell2"]
+    assert [r["flags"] for r in rows(tmp_path / "out" / "summary.csv")] == ["", "", ""]
+    assert {i.state for i in status(runs_at(str(tmp_path / "out"))[0]).images} == {"done"}
+
+
+def test_growing_goes_on_after_it_was_stopped(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(job_of([str(folder)], tmp_path / "out"), HERE, lambda event: None)
+    tif(folder / "cell00.tif", 9)
+    for step in ("make_sink", "finish_outputs", "_complete"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, stopped)
+            with pytest.raises(KeyboardInterrupt):
+                execute(job_of([str(folder)], tmp_path / "out"), Settings("none"), lambda event: None)
+    execute(job_of([str(folder)], tmp_path / "out"), Settings("none"), lambda event: None)
+    execute(job_of([str(folder)], tmp_path / "anew"), HERE, lambda event: None)
+    grown, anew = (
+        polars.read_parquet(tmp_path / n / "objects.parquet").sort("image", "label") for n in ("out", "anew")
+    )
+    assert_frame_equal(grown, anew, rel_tol=1e-12)
+
+
+def stopped(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_is_pooled_over_all_images_does_not_grow(folder: Path, tmp_path: Path) -> None:
+    text = MAIN.replace("{method: otsu}", "{method: otsu, over: collection}")
+    out = str(tmp_path / "out")
+    execute(run_job(load(text, known()), [str(folder)], out, SIZED), HERE, lambda event: None)
+    tif(folder / "cell7.tif", 7)
+    with pytest.raises(PlanRefused, match="its otsu is pooled over all of them"):
+        execute(run_job(load(text, known()), [str(folder)], out, SIZED), HERE, lambda event: None)
+    (folder / "cell7.tif").unlink()
+    (folder / "cell2.tif").unlink()
+    with pytest.raises(PlanRefused, match="the input cell2 changed"):  # fewer images are another result
+        execute(job_of([str(folder)], tmp_path / "out"), HERE, lambda event: None)

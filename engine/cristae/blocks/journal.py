@@ -58,7 +58,8 @@ class Journal:
     def __init__(self, folder: Path, blocks: Sequence[int]) -> None:
         self.ledger = Ledger(folder / "journal")
         self.passes = [PassState.new(n) for n in blocks]
-        self.answered: dict[str, int] = {}  # answer key -> how often it was written
+        self.answered: set[str] = set()  # keys of the answers that are there
+        self.written = 0  # answers, those among them that were written again
         self.dropped: set[str] = set()  # scratch arrays that were deleted after success
         self.complete = False
         self.files: dict[
@@ -187,15 +188,23 @@ class Journal:
                 state.state[record["block"]] = ASIDE
                 state.aside[record["block"]] = record
         elif kind == "answers":
-            for key in record["keys"]:
-                self.answered[key] = self.answered.get(key, 0) + 1
+            self.answered.update(record["keys"])
+            self.written += len(record["keys"])
         elif kind == "redo":
             state = self.passes[record["pass"]]
             for start, stop in record["blocks"]:
                 state.state[start:stop] = PENDING
                 state.file_of[start:stop] = -1
             for key in record.get("keys", ()):
-                self.answered.pop(key, None)
+                self.answered.discard(key)
+            self.complete = False
+        elif kind == "grown":
+            # More images than before: what is committed stays, also where its scratch is gone; answers and files are made anew.
+            for state in self.passes:
+                state.state[(state.file_of >= 0) & (state.state == PENDING)] = COMMITTED
+            self.dropped.clear()
+            self.answered.clear()
+            self.damaged_files.update(f for f in self.files if not f.endswith("zarr.json"))
             self.complete = False
         elif kind == "redo files":
             self.damaged_files.update(record["files"])
@@ -211,7 +220,7 @@ class Journal:
 
     def stamp(self) -> int:
         """Changes whenever an answer is written; tells workers which version they may keep."""
-        return sum(self.answered.values())
+        return self.written
 
 
 def summary_of(records: Iterable[dict[str, Any]]) -> dict[str, float]:

@@ -44,6 +44,11 @@ class Batch:
     samples: tuple[Sample, ...]
     failed: Mapping[str, str] = field(default_factory=dict)  # sentence by image
 
+    def ordered(self, first: Sequence[str]) -> Batch:
+        """The same batch, the samples of these names first and in this order."""
+        place = {name: n for n, name in enumerate(first)}
+        return replace(self, samples=tuple(sorted(self.samples, key=lambda s: place.get(s.name, len(place)))))
+
 
 @dataclass(frozen=True)
 class _Row:

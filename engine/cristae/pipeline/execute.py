@@ -16,7 +16,7 @@ from cristae.blocks.journal import Journal
 from cristae.blocks.plan import Plan, make_plan, refuse
 from cristae.blocks.protocol import reached
 from cristae.blocks.run import run_passes
-from cristae.blocks.work import Work
+from cristae.blocks.work import Work, load_work
 from cristae.cluster.executor import open_cluster
 from cristae.cluster.model import Cluster, parse_cluster, usable_memory
 from cristae.errors import CristaeError, PlanRefused, SetAside, Stopped
@@ -198,6 +198,8 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
     other_block = settings.block is not None and block_of(job, settings) != started
     if settings.fresh and (complete or other_block or dict(found.key) != key):
         return begin(found.number + 1)
+    if dict(found.key) != key and gen.grows(found.key, key) and is_published(found):
+        return _grown(job, settings, cluster, found, key), False
     gen.refuse_change(found.key, key, str(job.finals[0]))
     if settings.block is not None and other_block:
         raise PlanRefused(
@@ -205,6 +207,26 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
             "or give --fresh to start again"
         )
     return found, False
+
+
+def _grown(
+    job: Job, settings: Settings, cluster: Cluster, found: gen.Generation, key: dict[str, Any]
+) -> gen.Generation:
+    """A finished run with more images; refused where an answer is pooled over all of them, or the blocks no longer fit."""
+    asked = (m for p in job.passes for stage in p.chain for m in stage.asks.values())
+    pooled = {measure.name for measure in asked if measure.scope == "collection"}
+    if pooled:
+        raise PlanRefused(
+            f"{job.finals[0]} was made of other images, and its {' and '.join(sorted(pooled))} is pooled over all of them (over: "
+            "collection); give another --out, or --fresh to make it again"
+        )
+    before = load_work(str(found.folder / "work.pkl"), "before it grew")
+    work = work_of(job, tuple(found.frozen["block"]), settings, memory_limit(cluster, settings), found)
+    if [p.name for p in work.passes] != [p.name for p in before.passes]:
+        raise PlanRefused(
+            f"{job.finals[0]} was made of images that are one block each, and a new one is larger; give another --out, or --fresh"
+        )
+    return gen.grow(found, key)
 
 
 def _csv(numbers: Shape) -> str:

@@ -16,13 +16,14 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from cristae.blocks.journal import Journal
 from cristae.blocks.measure import Measure
 from cristae.blocks.stage import Stage
 from cristae.blocks.work import Pass
@@ -163,6 +164,24 @@ def _difference(before: Any, after: Any) -> str:
         return f"{before} -> {after}"
     names = [n for n in dict.fromkeys((*after, *before)) if before.get(n) != after.get(n)]
     return ", ".join(f"{n}: {before.get(n)} -> {after.get(n)}" for n in names)
+
+
+def grows(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the new key is the old one with more images."""
+    more = [name for name in ("inputs", "samples") if name in old or name in new]
+    if any(old.get(name) != new.get(name) for name in {*old, *new} - {*more}):
+        return False
+    kept = all(new.get(name, {}).get(image) == facts for name in more for image, facts in old.get(name, {}).items())
+    return kept and len(new["inputs"]) > len(old["inputs"])
+
+
+def grow(generation: Generation, key: Mapping[str, Any]) -> Generation:
+    """Let a finished generation go on with the images of a longer key; what it has done stays done."""
+    (generation.folder / "complete.json").unlink(missing_ok=True)
+    Journal(generation.folder, []).ledger.append([{"kind": "grown"}])
+    facts = {"key": key, "frozen": generation.frozen}
+    write_bytes(generation.folder / "run.json", json.dumps(facts, indent=1).encode())
+    return replace(generation, key=key)
 
 
 def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:

@@ -13,6 +13,7 @@ from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.pipeline.batch import Batch, gathered
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask
 from cristae.pipeline.file import PipelineFile, holders_first
+from cristae.pipeline.generation import latest
 from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.methods import paragraph
@@ -171,6 +172,9 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             f"{pipeline.path} names no input; give one on the command line, or write input: FILE in it"
         )
     batch = gathered(paths, inputs)
+    name = "-".join(o.name for o in pipeline.objects)
+    if out is not None:
+        batch = batch.ordered(_images_before(Path(absolute(out)) / ".cristae" / name))
     volumes = [sample.volume for sample in batch.samples]
     _unlike(volumes)
     images = tuple(Image(sample.name, {"input": sample.volume}, columns=sample.columns) for sample in batch.samples)
@@ -220,7 +224,6 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         files += result_files(
             folder, item.name, built.table, built.cuts, built.overview, text, images, in_store, batch.failed
         )
-    name = "-".join(o.name for o in pipeline.objects)
     return Job(
         name,
         root,
@@ -242,6 +245,12 @@ def _facts(pipeline: PipelineFile, inputs: Inputs, columns: Mapping[str, Any], b
     if any(sample.columns for sample in batch.samples):
         facts["samples"] = {sample.name: dict(sample.columns) for sample in batch.samples}
     return facts
+
+
+def _images_before(state: Path) -> tuple[str, ...]:
+    """Images of the run that lies there already, in its order: new ones come after them."""
+    found = latest(state)
+    return () if found is None else tuple(found.key["inputs"])
 
 
 def _channel_name(volume: Volume, channel: str | int | None) -> str:
