@@ -60,7 +60,12 @@ def report(
 
     from cristae.pipeline.report import write_report
 
-    print(write_report(Path(output), by))
+    folder = Path(output)
+    objects = (
+        [] if (folder / "objects.parquet").exists() else sorted(p.parent for p in folder.glob("*/objects.parquet"))
+    )
+    for one in objects or [folder]:
+        print(write_report(one, by))
 
 
 def export(

@@ -155,7 +155,10 @@ def preview(
     image: Annotated[str, typer.Argument(help="The image to look at.")],
     out: Annotated[str, typer.Option("--out", help="The picture to write, .png.")] = "preview.png",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A panel with this value changed: ridge.radius_um.max=0.4.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="A panel with this value changed: ridge.radius_um.max=0.4; several in one: 'A=1; B=2'."
+        ),
     ] = None,
     crop: o.Crop = None,
     axes: o.Axes = None,
@@ -180,7 +183,7 @@ def preview(
     if last != first + 1:
         raise UsageError(f"--time {time} is more than one time point; a preview shows one")
     pipelines = {"as written": load_pipeline(pipeline, [])}
-    pipelines |= {change: load_pipeline(pipeline, [change]) for change in set_ or []}
+    pipelines |= {change: load_pipeline(pipeline, [c.strip() for c in change.split(";")]) for change in set_ or []}
     volume = o.inputs(axes, voxel_um, frame_interval_s, channel, None, scene, crop).open(image)
     panels = look(pipelines, volume, channel, first)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -212,8 +215,8 @@ def info(
     try:
         show_volume(o.inputs(axes, voxel_um, scene=scene).open(path), json)
     except SeveralScenes as several:
-        for number, _ in enumerate(several.scenes):
-            show_found(find(path, axes, str(number)), "", json)
+        for number, name in enumerate(several.scenes):
+            show_found(find(path, axes, str(number)), "", json, name)
     except InvalidInput as lacking:
         if axes is not None or voxel_um is not None:
             raise

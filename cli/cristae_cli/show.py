@@ -74,13 +74,13 @@ def show_volume(volume: Any, as_json: bool) -> None:
     _rows(rows)
 
 
-def show_found(found: Any, lacks: str, as_json: bool) -> None:
+def show_found(found: Any, lacks: str, as_json: bool, scene: str | None = None) -> None:
     """What a file says about one of its scenes, and in one sentence what it lacks to be a volume."""
     array = found.arrays[0]
     facts = {
         "path": found.path,
         "name": found.name,
-        "scene": array.path,
+        "scene": array.path if scene is None else scene,
         "axes": found.axes,
         "shape": array.shape,
         "dtype": array.dtype,

@@ -66,5 +66,10 @@ def test_a_diameter_drops_objects_in_the_plane_and_in_space() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidConfiguration, match="give 1 to 2"):
         fill_holes(voxel_um=(0.1, 0.1), connectivity=3)
-    with pytest.raises(InvalidConfiguration, match="min_diameter_um is -1"):
-        label(voxel_um=(0.1, 0.1), min_diameter_um=-1)
+    for params, said in (
+        ({"min_diameter_um": -1}, "min_diameter_um is -1"),
+        ({"min_diameter_um": "abc"}, "min_diameter_um is 'abc', but must be a number"),
+        ({"min_voxels": 1.5}, "min_voxels is 1.5; give a whole number"),
+    ):
+        with pytest.raises(InvalidConfiguration, match=said):
+            label(voxel_um=(0.1, 0.1), **params)

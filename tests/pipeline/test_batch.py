@@ -25,6 +25,8 @@ from cristae.pipeline.job import Job, Settings
 from cristae.pipeline.jobs import run_job
 from cristae.pipeline.operations import known
 from cristae.pipeline.status import runs_at, status
+from cristae.store.create import create_volume, publish
+from cristae.store.facts import Channel
 from cristae.store.volume import open_volume
 
 SIZED = Inputs(axes="zyx", voxel_um=VOXEL_UM)
@@ -180,6 +182,12 @@ def test_a_damaged_file_is_named_and_the_others_are_done(folder: Path, tmp_path:
         ("path", ["cell0.tif", "sub/cell0.tif"], "both called cell0"),
         ("path,label", ["cell0.tif,a"], "column label, which tables have already"),
         ("path", ["gone.tif"], "gone.tif does not exist"),
+        ("path,condition", ["cell0.tif,a,b"], "line 2 has more cells than the 2 columns"),
+        ("path,objects", ["cell0.tif,4"], "column objects, which tables have already"),
+        ("path,threshold_x", ["cell0.tif,4"], "column threshold_x, which tables have already"),
+        ("path,image", ["cell0.tif,../../evil"], "cannot name a result"),
+        ("path,image,t", ["cell0.tif,a,zero"], "t is zero, but must be a whole number"),
+        ("path,image,t", ["cell0.tif,a,-1"], "t is -1, but must be a whole number"),
     ],
 )
 def test_a_wrong_sheet_is_one_sentence(folder: Path, header: str, lines: list[str], said: str | None) -> None:
@@ -278,3 +286,34 @@ def test_what_is_pooled_over_all_images_does_not_grow(folder: Path, tmp_path: Pa
     (folder / "cell2.tif").unlink()
     with pytest.raises(PlanRefused, match="the input cell2 changed"):  # fewer images are another result
         execute(job_of([str(folder)], tmp_path / "out"), HERE, lambda event: None)
+
+
+def test_sheets_of_other_hands_are_read(folder: Path) -> None:
+    """A space after each comma; semicolons and a mark at the beginning, as spreadsheets write them."""
+    for text in (
+        "path, condition\ncell0.tif, a\n",
+        "\ufeffpath;condition\ncell0.tif;a\n",
+        "path\tcondition\n\ncell0.tif\ta\n",
+    ):
+        (folder / "sheet.csv").write_text(text, encoding="utf-8")
+        (sample,) = gathered([str(folder / "sheet.csv")], SIZED).samples
+        assert (sample.name, sample.columns) == ("cell0", {"condition": "a"})
+
+
+def test_images_of_one_run_have_the_same_channels(tmp_path: Path) -> None:
+    for name, channels in (("a", ("cell", "mito")), ("b", ("mito", "cell")), ("c", ("cell",)), ("d", ("cell", "mito"))):
+        made = create_volume(
+            tmp_path / f"{name}.ome.zarr", axes="czyx", shape=(len(channels), *voxels().shape), dtype="uint16", voxel_um=VOXEL_UM,
+            chunk=voxels().shape, shard=voxels().shape, channels=tuple(map(Channel, channels)),
+        )  # fmt: skip
+        for c in range(len(channels)):
+            made.write(Box.whole(voxels().shape), voxels(), c=c)
+        publish(made)
+    a, b, c, d = (str(tmp_path / f"{n}.ome.zarr") for n in "abcd")
+    for words in ([a, b], [a, c], [c, a]):
+        with pytest.raises(InvalidInput, match="run them apart"):
+            job_of(words, tmp_path / "out", Inputs(channel="cell" if words[0] == a else None))
+    job_of([a, d], tmp_path / "out", Inputs(channel="mito"))
+    text = MAIN.replace("steps:", "channel: cell\nsteps:")
+    with pytest.raises(InvalidConfiguration, match="--channel mito: the pipeline names channel cell already"):
+        run_job(load(text, known()), [a], str(tmp_path / "out"), Inputs(channel="mito"))

@@ -12,6 +12,7 @@ from pipeline.test_job import MAIN, VOXEL_UM, done, expected, main_job, store, v
 from polars.testing import assert_frame_equal
 from skimage.filters import threshold_otsu
 
+from cristae.errors import PlanRefused
 from cristae.filters import gaussian
 from cristae.pipeline import results
 from cristae.pipeline.file import load
@@ -46,9 +47,7 @@ def test_a_run_leaves_its_results_in_the_folder(cell: Path, tmp_path: Path, bloc
     assert {p.name for p in outcome.outputs} == FILES | {"cell.ome.zarr"}
     table = polars.read_parquet(out / "objects.parquet")
     assert_frame_equal(polars.read_csv(out / "objects.csv", schema=table.schema), table, rel_tol=1e-15)
-    assert [r["column"] for r in rows(out / "columns.csv")] == [
-        c for c in table.columns if c not in ("image", "t", "label")
-    ]
+    assert [r["column"] for r in rows(out / "columns.csv")] == table.columns
     assert all(r["definition"] for r in rows(out / "columns.csv"))
     (row,) = rows(out / "summary.csv")
     mask = expected(voxels()) > 0
@@ -110,3 +109,32 @@ def test_a_replaced_result_is_kept_whole(cell: Path, tmp_path: Path) -> None:
     assert (out / "objects.csv").read_bytes() != before
     (kept,) = out.rglob("replaced/objects.csv")
     assert kept.read_bytes() == before
+
+
+def test_a_local_threshold_has_no_value_to_sum_up(cell: Path, tmp_path: Path) -> None:
+    text = MAIN.replace("{method: otsu}", "{method: local, radius_um: 0.5, offset: 20}")
+    done(main_job(cell, tmp_path / "out", text=text))
+    (row,) = rows(tmp_path / "out" / "summary.csv")
+    assert "threshold" not in row
+    assert int(row["objects"]) > 0
+
+
+def test_methods_say_which_part_was_analysed(cell: Path, tmp_path: Path) -> None:
+    film = store(tmp_path / "film.ome.zarr", np.stack([voxels(n) for n in range(4)]), axes="tzyx", frame_interval_s=1.0)
+    inputs = Inputs(time=(1, 3), crop={"z": (2, 10)})
+    done(main_job(film, tmp_path / "out", inputs=inputs))
+    said = (tmp_path / "out" / "methods.md").read_text(encoding="utf-8")
+    assert "time points 1 to 2" in said and "cropped to the voxels z 2 to 9" in said
+
+
+def test_a_refusal_names_what_the_user_changed(cell: Path, tmp_path: Path) -> None:
+    done(main_job(cell, tmp_path / "out"))
+    for changed, said in (
+        (main_job(cell, tmp_path / "out", inputs=Inputs(crop={"z": (2, 10)})), "crop"),
+        (
+            main_job(cell, tmp_path / "out", changes=("threshold.method=li",)),
+            r"parameters of threshold \(method: otsu -> li",
+        ),
+    ):
+        with pytest.raises(PlanRefused, match=said):
+            done(changed)

@@ -58,8 +58,15 @@ def label(
         raise InvalidConfiguration(
             f"label: connectivity {connectivity} is not possible in {ndim}D; give 1 to {ndim}, or leave it out"
         )
-    if min_voxels < 0:
-        raise InvalidConfiguration(f"label: min_voxels is {min_voxels}; give 0 or more")
+    for name, limit in (
+        ("min_voxels", min_voxels),
+        ("min_volume_um3", min_volume_um3),
+        ("min_diameter_um", min_diameter_um),
+    ):
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+            raise InvalidConfiguration(f"label: {name} is {limit!r}, but must be a number")
+    if min_voxels < 0 or min_voxels != int(min_voxels):
+        raise InvalidConfiguration(f"label: min_voxels is {min_voxels}; give a whole number, 0 or more")
     least = max(min_voxels, _voxels(min_volume_um3, voxel_um), _across(min_diameter_um, voxel_um))
     params = {
         "connectivity": reach,

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import csv
 import glob
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.morphology.columns import COLUMNS, KEY
-from cristae.pipeline.document import nearest
 from cristae.pipeline.inputs import Inputs
 from cristae.store import foreign
 from cristae.store.finding import plate_fields
@@ -26,6 +26,9 @@ from cristae.store.volume import Volume
 
 OURS = ("path", "image", "scene", "t", "c", "z")
 WELL = ("plate", "well", "field")
+NUMBER = re.compile(r"\d*")
+SUMMED = re.compile(r"(objects|flags|foreground_fraction|(threshold|total|median|parent)(_.*)?)$")
+"""Columns that summaries and tables make themselves."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Batch:
 
     samples: tuple[Sample, ...]
     failed: Mapping[str, str] = field(default_factory=dict)  # sentence by image
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # what a sheet says of these
 
     def ordered(self, first: Sequence[str]) -> Batch:
         """The same batch, the samples of these names first and in this order."""
@@ -83,7 +87,10 @@ def gathered(words: Sequence[str], inputs: Inputs) -> Batch:
     if not samples:
         raise next(iter(failed.values()))
     _apart(samples)
-    return Batch(tuple(samples), {name: str(error) for name, error in failed.items()})
+    columns = {group[0].image or group[0].path: group[0].columns for group in groups.values()}
+    return Batch(
+        tuple(samples), {name: str(error) for name, error in failed.items()}, {name: columns[name] for name in failed}
+    )
 
 
 def _sample(image: str, rows: Sequence[_Row], inputs: Inputs) -> Sample:
@@ -137,16 +144,25 @@ def _is_image(path: Path) -> bool:
 def _sheet(path: Path) -> Iterator[_Row]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            lines = [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
-            names = [str(name).strip() for name in reader.fieldnames or ()]
+            first = file.readline()
+            file.seek(0)
+            # A spreadsheet whose numbers have commas puts semicolons between its cells.
+            between = next((mark for mark in (",", ";", "\t") if mark in first), ",")
+            reader = csv.reader(file, delimiter=between)
+            names = [name.strip() for name in next(reader, [])]
+            cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidConfiguration(f"the sample sheet {path} cannot be read: {error}") from None
     if "path" not in names:
         raise InvalidConfiguration(
-            f"{path} has no column path, only {', '.join(names) or 'none'}; {nearest('path', names)}"
+            f"{path} has no column path, only {', '.join(filter(None, names)) or 'an empty first line'}; name the column of the files path"
         )
-    if taken := [name for name in names if name in {*KEY, *COLUMNS} - {*OURS}]:
+    if long := next((line for line, row in cells if len(row) > len(names)), None):
+        raise InvalidConfiguration(
+            f"{path}, line {long} has more cells than the {len(names)} columns of the first line; put a cell that holds a comma in quotes"
+        )
+    lines = [(line, dict(zip(names, row + [""] * (len(names) - len(row)), strict=True))) for line, row in cells]
+    if taken := [name for name in names if name not in OURS and (name in {*KEY, *COLUMNS} or SUMMED.match(name))]:
         raise InvalidConfiguration(f"{path} has a column {taken[0]}, which tables have already; give it another name")
     if not lines:
         raise InvalidConfiguration(f"{path} lists no file; give each a row under path")
@@ -157,6 +173,15 @@ def _sheet(path: Path) -> Iterator[_Row]:
             raise InvalidConfiguration(f"{path}, line {line}: path is empty; name a file, or take the line out")
         columns = {name: row[name] for name in names if name not in OURS}
         image = row.get("image", "")
+        if image and (image.startswith(".") or not set(image).isdisjoint("/\\")):
+            raise InvalidConfiguration(
+                f"{path}, line {line}: image {image} cannot name a result; leave slashes and a dot at its beginning out"
+            )
+        for axis in ("t", "z"):
+            if not NUMBER.fullmatch(row.get(axis, "")):
+                raise InvalidConfiguration(
+                    f"{path}, line {line}: {axis} is {row[axis]}, but must be a whole number from 0 on"
+                )
         if image and said.setdefault(image, (line, columns))[1] != columns:
             raise InvalidConfiguration(
                 f"{path}, lines {said[image][0]} and {line}: both are image {image}, but they say different things of it"

@@ -64,7 +64,8 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         if job.left_out:
             name, why = next(iter(job.left_out.items()))
             others = f" and {len(job.left_out) - 1} more" if len(job.left_out) > 1 else ""
-            raise SetAside(f"{len(job.images)} images are done, but {name}{others} could not be opened: {why}")
+            done = f"{len(job.images)} images are" if len(job.images) > 1 else "1 image is"
+            raise SetAside(f"{done} done, but {name}{others} could not be opened: {why}")
         return outcome
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

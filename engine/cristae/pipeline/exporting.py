@@ -43,7 +43,7 @@ def export(source: Path, final: Path) -> None:
     PlanRefused : if something lies at `final` already.
     """
     if final.exists():
-        raise PlanRefused(f"{final} exists already; move it away, or give another --out")
+        raise PlanRefused(f"{final} exists already, perhaps of an earlier result; move it away, or give another --out")
     volume = open_volume(source, doubts=False)
     final.parent.mkdir(parents=True, exist_ok=True)
     unfinished = final.with_name(f".{final.name}.{os.getpid()}.partial")

@@ -28,6 +28,7 @@ from cristae.blocks.measure import Measure
 from cristae.blocks.stage import Stage
 from cristae.blocks.work import Pass
 from cristae.errors import PlanRefused
+from cristae.pipeline.operations import stages
 from cristae.store.bundle import write_bytes
 
 PACKAGES = ("cristae", "numpy", "scipy", "scikit-image", "zarr", "numba", "connected-components-3d", "dask")
@@ -163,6 +164,7 @@ def _difference(before: Any, after: Any) -> str:
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return f"{before} -> {after}"
     names = [n for n in dict.fromkeys((*after, *before)) if before.get(n) != after.get(n)]
+    names = [n for n in names if n != "asks"] or names
     return ", ".join(f"{n}: {before.get(n)} -> {after.get(n)}" for n in names)
 
 
@@ -189,13 +191,15 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
     if old == new:
         return
     # What the user said first; what follows from it, such as the measures that columns need, last.
-    said = [s for s in new if s not in ("steps", "halos", "stages", "order")]
-    section = next(s for s in dict.fromkeys((*said, *new, *old)) if old.get(s) != new.get(s))
+    said = [s for s in {**new, **old} if s not in ("steps", "halos", "stages", "order", "inputs")]
+    section = next(s for s in dict.fromkeys((*said, "inputs", *new, *old)) if old.get(s) != new.get(s))
     words = {"steps": "parameters of", "stages": "the source of", "inputs": "the input", "halos": "the halo of"}
     what = words.get(section, section)
     before, after = old.get(section), new.get(section)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
-        name = next(n for n in dict.fromkeys((*after, *before)) if before.get(n) != after.get(n))
+        changed = [n for n in dict.fromkeys((*after, *before)) if before.get(n) != after.get(n)]
+        # What a user can name comes before the measures that it asks for.
+        name = next((n for n in changed if n.partition("#")[0] in stages()), changed[0])
         hidden = section in ("stages", "inputs")
         what = f"{what} {SHOWN.get(name, name)}" + (
             "" if hidden else f" ({_difference(before.get(name), after.get(name))})"

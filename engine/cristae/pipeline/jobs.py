@@ -177,6 +177,13 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         batch = batch.ordered(_images_before(Path(absolute(out)) / ".cristae" / name))
     volumes = [sample.volume for sample in batch.samples]
     _unlike(volumes)
+    named = [item.channel for item in pipeline.objects if item.channel is not None]
+    if inputs.channel is not None and named:
+        raise InvalidConfiguration(
+            f"--channel {inputs.channel}: the pipeline names channel {named[0]} already; leave --channel out, or change the pipeline "
+            "with --set channel=..."
+        )
+    _same_channels(volumes, by_name=any(isinstance(c, str) and not c.isdecimal() for c in (*named, inputs.channel)))
     images = tuple(Image(sample.name, {"input": sample.volume}, columns=sample.columns) for sample in batch.samples)
     frames = tuple(f for n, v in enumerate(volumes) for f in inputs.frames(n, v))
     in_store = out is None
@@ -197,6 +204,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     columns: dict[str, Any] = {}
     several = len(pipeline.objects) > 1
     ends: dict[str, str] = {}
+    left_out = {name: {**batch.columns[name], "flags": f"left out: {why}"} for name, why in batch.failed.items()}
     for item in holders_first(pipeline.objects):
         try:
             built = object_passes(item, volumes[0], inputs.channel)
@@ -220,9 +228,9 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         if built.table is not None:
             columns[item.name] = built.table.groups[0].columns
         seen_in = _channel_name(volumes[0], item.channel if item.channel is not None else inputs.channel)
-        text = paragraph(item.name, seen_in, built.steps, columns.get(item.name, ()), volumes)
+        text = paragraph(item.name, seen_in, built.steps, columns.get(item.name, ()), volumes, inputs)
         files += result_files(
-            folder, item.name, built.table, built.cuts, built.overview, text, images, in_store, batch.failed
+            folder, item.name, built.table, built.cuts, built.overview, text, images, in_store, left_out
         )
     return Job(
         name,
@@ -275,6 +283,18 @@ def _array_output(
     name = f"{image}-{target.name}.ome.zarr" if several else f"{image}.ome.zarr"
     final = root / f"{target.kind}s" / name
     return ArrayOutput(target.name, number, target.kind, final, None, os.path.relpath(source, final))
+
+
+def _same_channels(volumes: Sequence[Volume], by_name: bool) -> None:
+    # A channel is resolved once, in the first image.
+    first = volumes[0]
+    for other in volumes[1:]:
+        names = [[c.name for c in v.channels] for v in (other, first)]
+        alike = names[0] == names[1] if by_name else other.channel_count == first.channel_count
+        if not alike or (first.channel_count > 1 and names[0] != names[1]):
+            raise InvalidInput(
+                f"{other.path} has the channels {', '.join(names[0])} but {first.path} has {', '.join(names[1])}; run them apart"
+            )
 
 
 def _unlike(volumes: Sequence[Volume]) -> None:

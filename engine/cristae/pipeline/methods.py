@@ -9,6 +9,7 @@ from typing import Any
 from cristae.blocks.stage import Stage
 from cristae.labels import within
 from cristae.pipeline.generation import versions
+from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.operations import stages
 from cristae.store.volume import Volume
 
@@ -17,7 +18,7 @@ NAMED = ("numpy", "scipy", "scikit-image", "connected-components-3d")
 
 
 def paragraph(
-    name: str, channel: str, steps: Sequence[Stage], columns: Sequence[str], volumes: Sequence[Volume]
+    name: str, channel: str, steps: Sequence[Stage], columns: Sequence[str], volumes: Sequence[Volume], inputs: Inputs
 ) -> str:
     """One object's paragraph, in Markdown. Step by step: what the step does, and every parameter it had."""
     installed = versions()
@@ -31,7 +32,7 @@ def paragraph(
     )
     return (
         f"# Methods: {name}\n\n"
-        f"{name} was segmented in {channel} of {_images(volumes)} with cristae {installed.get('cristae', '')} "
+        f"{name} was segmented in {channel} of {_images(volumes, inputs)} with cristae {installed.get('cristae', '')} "
         f"(Python {installed['python']}; {known}). The steps were: {done}. Lengths are in micrometres.{measured} "
         "The result does not depend on the blocks in which it was computed.\n"
     )
@@ -53,12 +54,16 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _images(volumes: Sequence[Volume]) -> str:
+def _images(volumes: Sequence[Volume], inputs: Inputs) -> str:
     first = volumes[0]
     sizes = " x ".join(f"{size:g}" for size in first.voxel_um)
     voxel = "voxels" if len(first.voxel_um) == 3 else "pixels"
     axes = ", ".join(first.spatial_axes)
-    frames = sum(volume.frames for volume in volumes)
     images = "one image" if len(volumes) == 1 else f"{len(volumes)} images"
-    over = f", {frames} time points in all" if frames > len(volumes) else ""
-    return f"{images} ({voxel} of {sizes} um along {axes}{over})"
+    if inputs.time is not None:
+        over = f", time points {inputs.time[0]} to {inputs.time[1] - 1}"
+    else:
+        frames = sum(volume.frames for volume in volumes)
+        over = f", {frames} time points in all" if frames > len(volumes) else ""
+    box = ", ".join(f"{axis} {start} to {stop - 1}" for axis, (start, stop) in (inputs.crop or {}).items())
+    return f"{images} ({voxel} of {sizes} um along {axes}{over}{f', cropped to the voxels {box}' if box else ''})"

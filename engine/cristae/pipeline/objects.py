@@ -153,7 +153,7 @@ def _cuts(name: str, leaf: Node, passes: Passes) -> Iterator[tuple[Cut, Asked | 
     """The thresholds of a chain; one that the run finds is noted by its last pass, which knows it wherever it was found."""
     for node in leaf.chain:
         found = node.stage.asks.get("threshold")
-        if node.stage.name != "threshold":
+        if node.stage.name != "threshold" or (found is None and "value" not in node.stage.params):
             continue
         if found is None:
             yield Cut(node.name, node.stage.params["value"]), None

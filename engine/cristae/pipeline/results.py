@@ -36,6 +36,12 @@ PICTURES = 100
 CSV_ROWS = 1_000_000
 """Rows from which a table stays out of text: a spreadsheet opens no more than about as many."""
 
+KEY_COLUMNS = {
+    "image": "name of the image",
+    "t": "time point, from 0, in the order of the image's time points",
+    "label": "number of the object, its value in the label image; from 1 in each image and time point",
+}
+
 MOSTLY = 0.5
 """A foreground larger than this part of the image is rarely one of organelles."""
 
@@ -68,11 +74,11 @@ class Summary:
 
     table: Table
     cuts: tuple[Cut, ...]
-    left_out: Mapping[str, str] = field(default_factory=dict)  # why, by image
+    left_out: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # flags, and what a sheet says, by image
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         rows = [self.row(work, number, voxels) for number, voxels in _voxels(self.table, work)]
-        rows += [{"image": image, "flags": f"left out: {why}"} for image, why in self.left_out.items()]
+        rows += [{"image": image, **said} for image, said in self.left_out.items()]
         write_bytes(path, csv_of(rows))
         return {}
 
@@ -105,7 +111,9 @@ class Columns:
     table: Table
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
-        rows = [
+        said = {name: "of the sample sheet" for image in work.images for name in image.columns}
+        rows = [{"column": name, "unit": "", "definition": text} for name, text in {**KEY_COLUMNS, **said}.items()]
+        rows += [
             {"column": name, "unit": about.unit, "definition": about.definition} for name, about in self.table.about()
         ]
         write_bytes(path, csv_of(rows))
@@ -132,7 +140,7 @@ def result_files(
     text: str,
     images: Sequence[Image],
     in_store: bool,
-    left_out: Mapping[str, str],
+    left_out: Mapping[str, Mapping[str, str]],
 ) -> list[FileOutput]:
     """What a run leaves of one object in `folder`; beside an image in its store the table keeps that format's name."""
     files = []

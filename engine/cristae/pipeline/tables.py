@@ -56,7 +56,7 @@ class Table:
         return {f"objects.{self.object}": objects}
 
     def about(self) -> Iterator[tuple[str, Column]]:
-        """Every column but the key, and what it is."""
+        """Every column that is measured, and what it is."""
         for name in self.groups[0].columns:
             if (plain := _plain(name)) in COLUMNS:
                 yield name, COLUMNS[plain]
