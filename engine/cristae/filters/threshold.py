@@ -109,13 +109,14 @@ def _local(voxel_um: tuple[float, ...], radius_um: float | None, offset: float) 
     reach = [floor(radius_um / h + 1e-9) for h in voxel_um]
     halo = tuple((r, r) for r in reach)
     weights = [np.full(r + 1, 1 / (2 * r + 1)) for r in reach]
+    smoothing = smoothing_cost(halo)
     return Stage(
         "threshold",
         {"method": LOCAL, "radius_um": radius_um, "offset": offset},
         partial(_above_mean, weights=weights, offset=offset),
         halo,
         output=_mask,
-        cost=smoothing_cost(halo),
+        cost=Cost(smoothing.bytes_per_voxel + 4.0, smoothing.ns_per_voxel + 1.0),  # the mean, in float32
     )
 
 
@@ -124,7 +125,9 @@ def _above_mean(
 ) -> Array:
     window = at.out.within(at.reads[0])
     xp = namespace(array)
-    return array[window].astype(xp.float32) - smoothed(array, window, weights) > offset
+    above = smoothed(array, window, weights)
+    xp.subtract(array[window], above, out=above, casting="same_kind")
+    return above > offset
 
 
 def _above(array: Array, *, at: At, answers: Mapping[str, Answer], value: float | None) -> Array:
