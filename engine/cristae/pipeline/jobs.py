@@ -290,8 +290,7 @@ def _same_channels(volumes: Sequence[Volume], by_name: bool) -> None:
     first = volumes[0]
     for other in volumes[1:]:
         names = [[c.name for c in v.channels] for v in (other, first)]
-        alike = names[0] == names[1] if by_name else other.channel_count == first.channel_count
-        if not alike or (first.channel_count > 1 and names[0] != names[1]):
+        if names[0] != names[1] and (by_name or max(map(len, names)) > 1):
             raise InvalidInput(
                 f"{other.path} has the channels {', '.join(names[0])} but {first.path} has {', '.join(names[1])}; run them apart"
             )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod, sqrt
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -96,7 +95,7 @@ def _output(node: Node | None, raw: Array, source: str, done: dict[str, Array]) 
     return done[key]
 
 
-def _thresholds(leaf: Node, raw: Array, source: str, done: dict[str, Array]) -> Any:
+def _thresholds(leaf: Node, raw: Array, source: str, done: dict[str, Array]) -> Iterator[tuple[str, float]]:
     for node in leaf.chain:
         if node.stage.name != "threshold":
             continue

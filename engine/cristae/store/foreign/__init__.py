@@ -5,7 +5,8 @@ Each module knows one format and has two doors, alike in all of them:
     find(path, name, scene)     what the file says about one of its images, before a voxel is read
     open_array(path, member)    an array, indexed like numpy's, that decodes only the chunks it must
 
-A file may hold several images; here they are called scenes, whatever the vendor calls them.
+A file may hold several images; here they are called scenes, whatever the vendor calls them. What formats share has a
+module for each thing known: `scenes`, `voxels`, `planes`, and `libraries`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ import numpy as np
 
 from cristae.errors import InvalidInput
 from cristae.store.facts import Channel, Found, FoundArray
-from cristae.store.foreign.common import Planes, chosen, extra, named, reading
+from cristae.store.foreign.libraries import extra, reading
+from cristae.store.foreign.planes import Planes
+from cristae.store.foreign.scenes import chosen, named
 
 PIXELS = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}
 TILE = 1024  # a plane is decoded in tiles of about this size

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from cristae.store.facts import AXES, Found, FoundArray
-from cristae.store.foreign.common import chosen, extra, named, number_type, reading
+from cristae.store.foreign.libraries import extra, reading
+from cristae.store.foreign.scenes import chosen, named
+from cristae.store.foreign.voxels import number_type
 
 
 def find(path: Path, name: str, scene: str | None) -> Found:

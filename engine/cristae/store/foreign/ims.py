@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from cristae.store.facts import Channel, Found, FoundArray
-from cristae.store.foreign.common import extra, number_type, reading
+from cristae.store.foreign.libraries import extra, reading
+from cristae.store.foreign.voxels import number_type
 
 FULL = "DataSet/ResolutionLevel 0"
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from cristae.errors import InvalidInput
 from cristae.store.facts import Channel, Found, FoundArray
-from cristae.store.foreign.common import Planes, chosen, extra, named, reading
+from cristae.store.foreign.libraries import extra, reading
+from cristae.store.foreign.planes import Planes
+from cristae.store.foreign.scenes import chosen, named
 
 X, Y, Z, T = 1, 2, 3, 4
 SPECTRAL = {5: "emission", 9: "excitation"}

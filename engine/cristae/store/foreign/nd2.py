@@ -9,7 +9,10 @@ import numpy as np
 
 from cristae.errors import InvalidInput
 from cristae.store.facts import Channel, Found, FoundArray
-from cristae.store.foreign.common import Planes, chosen, extra, named, number_type, reading
+from cristae.store.foreign.libraries import extra, reading
+from cristae.store.foreign.planes import Planes
+from cristae.store.foreign.scenes import chosen, named
+from cristae.store.foreign.voxels import number_type
 
 KNOWN = {"T": "t", "Z": "z", "C": "c", "S": "c", "Y": "y", "X": "x"}
 """Letters of its axes; S are the samples of a colour image."""

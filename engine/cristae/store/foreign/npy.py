@@ -8,7 +8,7 @@ import numpy as np
 
 from cristae.errors import InvalidInput
 from cristae.store.facts import Found, FoundArray
-from cristae.store.foreign.common import mapped_chunk, number_type
+from cristae.store.foreign.voxels import mapped_chunk, number_type
 
 
 def find(path: Path, name: str, scene: str | None) -> Found:

@@ -9,7 +9,8 @@ import numpy as np
 
 from cristae.errors import InvalidInput
 from cristae.store.facts import Found, FoundArray
-from cristae.store.foreign.common import chosen, named, number_type
+from cristae.store.foreign.scenes import chosen, named
+from cristae.store.foreign.voxels import number_type
 
 
 def find(path: Path, name: str, scene: str | None) -> Found:

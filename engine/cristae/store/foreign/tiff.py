@@ -15,7 +15,9 @@ import numpy as np
 
 from cristae.errors import InvalidInput, MissingExtra
 from cristae.store.facts import Channel, Found, FoundArray
-from cristae.store.foreign.common import chosen, mapped_chunk, named, reading
+from cristae.store.foreign.libraries import reading
+from cristae.store.foreign.scenes import chosen, named
+from cristae.store.foreign.voxels import mapped_chunk
 from cristae.store.units import micrometres, seconds
 
 if TYPE_CHECKING:
