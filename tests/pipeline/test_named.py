@@ -90,5 +90,15 @@ def test_a_radius_below_a_voxel_is_said(shared_data: Path, tmp_path: Path) -> No
     path = str(shared_data / "mitograph-test-3d" / "BuddingYeastGlucose01.tif")
     with pytest.warns(UserWarning, match=r"step ridge: radius_um 0.03 is less than one voxel of 0.056 um"):
         run_job(found, [path], str(tmp_path / "out"), Inputs())
+    large = Inputs(voxel_um=(6.0, 6.0, 6.0))  # the number of scales, 5, is no radius
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*voxel of.*check its unit")
+        run_job(
+            load_pipeline("mitochondria", ["ridge.radius_um.min=7", "ridge.radius_um.max=9"]),
+            [path],
+            str(tmp_path / "l"),
+            large,
+        )
     with pytest.raises(InvalidInput, match="name one with --channel"):
         run_job(found, [str(shared_data / "formats" / "example-multichannel.nd2")], str(tmp_path / "out"), Inputs())

@@ -138,7 +138,9 @@ def chain_of(item: Object, spec: Spec) -> tuple[Node, Step | None]:
 def _warn_of_small(step: Step, spec: Spec) -> None:
     """A radius below one voxel is rarely meant: it may be a diameter, or in another unit."""
     given = step.params.get("radius_um")
-    numbers = given.values() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else [given]
+    if isinstance(given, Mapping):
+        given = [given.get("min"), given.get("max")]
+    numbers = given if isinstance(given, list | tuple) else [given]
     finest = min(spec.voxel_um)
     small = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < finest]
     if small:
