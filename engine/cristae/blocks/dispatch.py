@@ -4,7 +4,8 @@
     resource        tried again alone
     deterministic   confirmed once, then set aside with its traceback
     a dead worker   its blocks become suspects and run alone; three deaths alone, and the block is set aside
-    invalid, damaged, full, superseded   end the run: no block is to blame
+    invalid, damaged    the image is to blame: it is set aside, or, where it is the only one, the run ends
+    full, superseded    end the run
 
 A batch is one node of a dask graph. Nothing on the scheduler grows with the volume.
 """
@@ -13,13 +14,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cristae.blocks.journal import COMMITTED, PENDING, RUNNING, Journal
+from cristae.blocks.journal import ASIDE, COMMITTED, PENDING, RUNNING, Journal
 from cristae.blocks.protocol import reached
 from cristae.blocks.task import Failure, Order, Report, run_batch
 from cristae.cluster.executor import Done, Executor
@@ -36,6 +37,7 @@ ENDINGS: dict[str, type[CristaeError]] = {
 }
 
 Listener = Callable[[dict[str, Any]], None]
+Kin = Callable[[int], range]
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,23 @@ class Pace:
 
 @dataclass
 class Totals:
-    """What a pass cost: kernel calls, and tries beyond the first."""
+    """What passes cost: kernel calls, and tries beyond the first; and the images that the others went on without."""
 
     calls: int = 0
     retries: int = 0
+    lost: Mapping[int, str] = field(default_factory=dict)  # images that were set aside: why
 
 
-def run_blocks(crew: Crew, number: int, blocks: Sequence[int]) -> Totals:
+def run_blocks(crew: Crew, number: int, blocks: Sequence[int], kin: Kin | None = None) -> Totals:
     """These pending blocks of pass `number`, until each is committed or set aside.
+
+    kin : the blocks of the same image, which are set aside with one whose input is wrong; without, that ends the run
 
     Raises
     ------
     InvalidInput, Damaged, Claimed, CristaeError : what ends a run; committed blocks stay committed.
     """
-    run = _PassRun(crew, number, deque(blocks))
+    run = _PassRun(crew, number, deque(blocks), kin)
     while run.busy:
         run.hand_out()
         run.take_in()
@@ -113,6 +118,7 @@ class _PassRun:
     crew: Crew
     number: int
     fresh: deque[int]
+    kin: Kin | None = None
     again: deque[tuple[float, int]] = field(default_factory=deque)  # not before this time
     suspects: deque[int] = field(default_factory=deque)
     tries: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -195,9 +201,12 @@ class _PassRun:
 
     def judge(self, failure: Failure) -> None:
         """What happens to a block that failed."""
-        if failure.kind in ENDINGS:
-            raise ENDINGS[failure.kind](failure.error.partition(": ")[2] or failure.error)
         block = failure.block
+        if failure.kind in ("invalid", "damaged") and self.kin is not None:
+            self.part_with(failure, self.kin(block))
+            return
+        if failure.kind in ENDINGS:
+            raise ENDINGS[failure.kind](failure.said)
         if not self.state.move([block], PENDING):
             return
         n = self.tries[block, failure.kind] = self.tries.get((block, failure.kind), 0) + 1
@@ -212,6 +221,18 @@ class _PassRun:
         else:
             pause = self.crew.backoff_s * 2 ** (n - 1) if failure.kind == "transient" else 0.0
             self.again.append((time.monotonic() + pause, block))
+
+    def part_with(self, failure: Failure, kin: range) -> None:
+        """Set aside a block whose input is wrong, and those of its image that are not done: none of them can be trusted."""
+        state, block = self.state.state, failure.block
+        if state[block] in (COMMITTED, ASIDE):
+            return
+        self.fresh = deque(b for b in self.fresh if b not in kin)
+        self.again = deque((at, b) for at, b in self.again if b not in kin)
+        self.suspects = deque(b for b in self.suspects if b not in kin)
+        others = [b for b in kin if state[b] == PENDING]
+        self.crew.journal.set_aside(self.number, failure, others)
+        self.crew.listen({"event": "aside", "pass": self.number, "block": block, "error": failure.error})
 
     def progress(self, peak: int) -> dict[str, Any]:
         return {

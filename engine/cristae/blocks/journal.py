@@ -62,6 +62,7 @@ class Journal:
         self.written = 0  # answers, those among them that were written again
         self.dropped: set[str] = set()  # scratch arrays that were deleted after success
         self.complete = False
+        self.grown = False  # images have joined since the files were made
         self.files: dict[
             str, str
         ] = {}  # finished tables, pictures and metadata, by path under the run's root -> digest
@@ -110,14 +111,15 @@ class Journal:
         self.add(records)
         return fresh
 
-    def set_aside(self, number: int, failure: Failure) -> None:
-        """Journal a block that failed for good in this run, with its traceback."""
+    def set_aside(self, number: int, failure: Failure, kin: Sequence[int] = ()) -> None:
+        """Journal a block that failed for good in this run, with its traceback. kin : those that are not even tried then."""
         self.add(
             [
                 {
                     "kind": "aside",
                     "pass": number,
                     "block": failure.block,
+                    "kin": consecutive(sorted(kin)),
                     "why": failure.kind,
                     "error": failure.error,
                     "trace": failure.trace,
@@ -184,11 +186,12 @@ class Journal:
                     del state.aside[block]
         elif kind == "aside":
             state = self.passes[record["pass"]]
-            if state.state[record["block"]] != COMMITTED:
-                state.state[record["block"]] = ASIDE
+            for start, stop in record.get("kin", ()):
+                state.move(range(start, stop), ASIDE)
+            if state.move([record["block"]], ASIDE):
                 state.aside[record["block"]] = record
         elif kind == "answers":
-            self.answered.update(record["keys"])
+            self.answered.update(() if record.get("lacking") else record["keys"])
             self.written += len(record["keys"])
         elif kind == "redo":
             state = self.passes[record["pass"]]
@@ -204,8 +207,7 @@ class Journal:
                 state.state[(state.file_of >= 0) & (state.state == PENDING)] = COMMITTED
             self.dropped.clear()
             self.answered.clear()
-            self.damaged_files.update(f for f in self.files if not f.endswith("zarr.json"))
-            self.complete = False
+            self.grown, self.complete = True, False
         elif kind == "redo files":
             self.damaged_files.update(record["files"])
             self.complete = False
@@ -213,8 +215,9 @@ class Journal:
             self.dropped.update(record["arrays"])
             for number in record["passes"]:
                 self.passes[number].state[:] = PENDING
-        elif kind == "complete":
-            self.complete = True
+        elif kind in ("complete", "lacking"):
+            self.complete = kind == "complete"
+            self.grown = False
             self.files = record["files"]
             self.damaged_files.clear()
 

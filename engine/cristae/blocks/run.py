@@ -6,16 +6,16 @@ State has one owner: this process, and its truth is the journal.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from cristae.blocks import answers as stored
-from cristae.blocks.dispatch import Crew, Totals, run_blocks
+from cristae.blocks.dispatch import Crew, Kin, Totals, run_blocks
 from cristae.blocks.evaluate import needs, widest
-from cristae.blocks.journal import COMMITTED, Journal
+from cristae.blocks.journal import COMMITTED, Journal, PassState
 from cristae.blocks.measure import Answer
 from cristae.blocks.protocol import reached
 from cristae.blocks.task import combine
@@ -29,9 +29,12 @@ FAN_IN = 64
 def run_passes(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Totals:
     """Every pass that is not done yet. make_sink(step) makes the array a pass writes, just before it starts.
 
+    An image of several of which a block was set aside is lost: the others go on without it, and the totals name it.
+
     Raises
     ------
-    SetAside : if blocks were set aside in a pass that feeds a later one, or, once all others are done, in the last one.
+    SetAside : if blocks of the only image were set aside, of every image, or of one that an answer is pooled over: at the end of
+        their pass where it feeds a later one, or, once all others are done, in the last one.
     InvalidInput, Damaged, Claimed, CristaeError : whatever else ends a run; everything committed stays.
     """
     with ThreadPoolExecutor(1) as beside:
@@ -48,6 +51,8 @@ def _make_ready(work: Work, journal: Journal) -> None:
 
 def _walk(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Totals:
     totals, journal = Totals(), crew.journal
+    lost: dict[int, str] = {}
+    sunk = False
     for number, step in enumerate(work.passes):
         unanswered = [a.key for a in step.measures if a.key not in journal.answered]
         if not unanswered and not _demanded(work, journal, number):
@@ -56,18 +61,53 @@ def _walk(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Totals:
             make_sink(step)
             reached("sink-made")
         state = journal.passes[number]
+        gone = [blocks_of(work, step, image) for image in lost]
         todo = _todo(work, journal, number, all_of_them=bool(unanswered))
+        todo = [b for b in todo if not any(b in blocks for blocks in gone)]
         facts = {"pass": number, "name": step.name, "total": len(state.state), "todo": len(todo)}
         crew.listen({"event": "pass", **facts})
-        spent = run_blocks(crew, number, todo)
-        totals = Totals(totals.calls + spent.calls, totals.retries + spent.retries)
-        if state.aside and number < len(work.passes) - 1:
-            raise _set_aside(journal)
-        if unanswered and not state.aside:
-            _answer(work, crew, number)
-    if any(p.aside for p in journal.passes):
+        spent = run_blocks(crew, number, todo, _kin(work, step))
+        totals = Totals(totals.calls + spent.calls, totals.retries + spent.retries, lost)
+        lost |= _parted(work, step, state)
+        sunk = sunk or _needs_all(work, step, lost)
+        if sunk and number < len(work.passes) - 1:
+            break
+        if unanswered and not sunk:
+            _answer(work, crew, number, lost)
+    if sunk:
         raise _set_aside(journal)
     return totals
+
+
+def _parted(work: Work, step: Pass, state: PassState) -> dict[int, str]:
+    """Images of which a block of this pass was set aside, and why."""
+    layout = work.layout(step)
+    found: dict[int, str] = {}
+    for block, record in state.aside.items():
+        said = record["error"].partition(": ")[2] or record["error"]
+        found.setdefault(work.frames[layout.locate(block)[0]].image, said)
+    return found
+
+
+def _needs_all(work: Work, step: Pass, lost: Mapping[int, str]) -> bool:
+    """Whether a pass cannot be answered without these images."""
+    pooled = any(a.measure.scope == "collection" for a in step.measures)
+    return len(lost) == len(work.images) or (pooled and bool(lost))
+
+
+def _kin(work: Work, step: Pass) -> Kin | None:
+    """The blocks of a pass that belong to the image of a block; none where it is the only image."""
+    if len(work.images) == 1:
+        return None
+    layout = work.layout(step)
+    return lambda block: blocks_of(work, step, work.frames[layout.locate(block)[0]].image)
+
+
+def blocks_of(work: Work, step: Pass, image: int) -> range:
+    """Numbers of the blocks of an image in a pass; the frames of an image follow each other."""
+    layout = work.layout(step)
+    own = [n for n, frame in enumerate(work.frames) if frame.image == image]
+    return range(layout.numbers(own[0]).start, layout.numbers(own[-1]).stop)
 
 
 def _demanded(work: Work, journal: Journal, number: int) -> bool:
@@ -128,15 +168,15 @@ def _set_aside(journal: Journal) -> SetAside:
     )
 
 
-def _answer(work: Work, crew: Crew, number: int) -> None:
-    """Merge the partials of a finished pass, finish each answer, write it and journal it."""
+def _answer(work: Work, crew: Crew, number: int, lost: Mapping[int, str]) -> None:
+    """Merge the partials of a finished pass, finish each answer, write it and journal it; lost images have no part in it."""
     step, state = work.passes[number], crew.journal.passes[number]
     folder = Path(work.folder)
     files = sorted({state.files[f] for f in np.unique(state.file_of) if f >= 0})
     held = stored.holders(str(folder / f) for f in _reduce(work, crew, number, files))
     for asked in step.measures:
         with BundleWriter(stored.answer_path(work.folder, asked.key)) as out:
-            for group in groups(work, asked.measure.scope):
+            for group in groups(work, asked.measure.scope, lost):
                 partial = stored.merged(asked.measure, asked.key, group, held)
                 for name, array in stored.named((group,), _finish(work, asked, group, partial)):
                     out.add(name, array)
@@ -144,7 +184,7 @@ def _answer(work: Work, crew: Crew, number: int) -> None:
                 out.add("parts|names", np.frombuffer("\n".join(state.files).encode(), np.uint8))
                 out.add("parts|file", state.file_of)
     reached("answer-written")
-    crew.journal.add([{"kind": "answers", "keys": [a.key for a in step.measures]}])
+    crew.journal.add([{"kind": "answers", "keys": [a.key for a in step.measures], "lacking": sorted(lost)}])
     reached("answer-journalled")
 
 

@@ -59,6 +59,11 @@ class Failure:
     error: str
     trace: str = ""
 
+    @property
+    def said(self) -> str:
+        """The sentence, without the name of its class."""
+        return self.error.partition(": ")[2] or self.error
+
 
 @dataclass
 class Report:

@@ -13,7 +13,7 @@ A pass numbers its blocks frame by frame, each frame in raster order; `Layout` t
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -120,11 +120,18 @@ class Work:
     block: Shape
     device: str = "cpu"
     recent: int = RECENT_BYTES  # bytes that a process may keep of chunks it decoded
+    lost: Mapping[int, str] = field(
+        default_factory=dict
+    )  # images without a result, and why; only when results are written
 
     @property
     def every_pass(self) -> tuple[Pass, ...]:
         """The passes, and those inside them."""
         return tuple(p for step in self.passes for p in (*step.before, step))
+
+    def finished(self) -> Iterator[tuple[int, Frame]]:
+        """Number of each frame that has a result, and the frame."""
+        return ((number, frame) for number, frame in enumerate(self.frames) if frame.image not in self.lost)
 
     def levels(self, image: int, array: str) -> tuple[tuple[int, ...], ...]:
         """Factors of the coarser levels of an array that later passes will fill, relative to level 0."""
@@ -201,9 +208,9 @@ def group_of(scope: str, frame: Frame, number: int) -> str:
     return {"frame": f"f{number}", "image": f"i{frame.image}", "collection": "all"}[scope]
 
 
-def groups(work: Work, scope: str) -> Iterator[str]:
-    """Every group of a scope, once, in order."""
-    return iter(dict.fromkeys(group_of(scope, f, n) for n, f in enumerate(work.frames)))
+def groups(work: Work, scope: str, lost: Container[int] = ()) -> Iterator[str]:
+    """Every group of a scope, once, in order; those of lost images have no answer."""
+    return iter(dict.fromkeys(group_of(scope, f, n) for n, f in enumerate(work.frames) if f.image not in lost))
 
 
 @lru_cache(maxsize=4)

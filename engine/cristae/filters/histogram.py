@@ -10,8 +10,9 @@ number of different values, never the range between them. Values that are not fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ DENSE = 2**20
 """Integer values of a block that lie within so wide a range are counted by index; wider ones are sorted."""
 CHUNK = 2**18
 """Voxels counted at once: their indices need eight bytes each."""
-SORTED = Cost(32.0, 3.0)
+SORTED = Cost(34.0, 3.0)
 """Integers that may be wide: bytes are those of sorting (then 200 ns a voxel), time that of counting by index."""
 
 
@@ -36,7 +37,7 @@ def extrema(*, ndim: int, scope: Scope = "frame", positive: bool = False) -> Mea
     The answer holds "min" and "max", inf and -inf where there are no values. Raises InvalidInput on values that are not
     finite.
     """
-    params, cost = {"positive": positive}, Cost(4.0 if positive else 0.0, 0.5)
+    params, cost = {"positive": positive}, Cost(0.5 if positive else 0.0, 0.5)
     return Measure("extrema", params, partial(_extrema, positive=positive), _widest, _same, no_halo(ndim), scope, cost)
 
 
@@ -77,21 +78,27 @@ def histogram(
         partial(centred, dtype=dtype),
         no_halo(ndim),
         scope,
-        Cost(6.0 if positive else 1.5, 6.0),
+        Cost(1.5, 6.0),
         asks={"extrema": extrema(ndim=ndim, scope=scope, positive=positive)},
     )
 
 
 def _extrema(array: Array, *, at: At, answers: Mapping[str, Answer], positive: bool) -> Partial:
     xp, core = namespace(array), array[at.out.within(at.reads[0])]
-    if positive:
-        _need_finite(bool(xp.all(xp.isfinite(core))), at)
-        core = core[core > 0]
-        if not core.size:
-            return _widest([])
-    low, high = float(xp.min(core)), float(xp.max(core))
-    _need_finite(np.isfinite(low) and np.isfinite(high), at)
-    return {"min": np.array(low), "max": np.array(high)}
+    found = []
+    for part in _parts(core.ravel()) if positive else [core]:
+        _need_finite(not positive or bool(xp.all(xp.isfinite(part))), at)
+        chosen = part[part > 0] if positive else part
+        if chosen.size:
+            found.append({"min": np.array(float(xp.min(chosen))), "max": np.array(float(xp.max(chosen)))})
+    widest = _widest(found)
+    _need_finite(not found or bool(np.isfinite([widest["min"], widest["max"]]).all()), at)
+    return widest
+
+
+def _parts(flat: Array) -> Iterator[Array]:
+    """An array in pieces, so that what is made of each takes little memory."""
+    return (flat[start : start + CHUNK] for start in range(0, flat.size, CHUNK))
 
 
 def _widest(partials: Sequence[Partial]) -> Partial:
@@ -117,8 +124,8 @@ def _count(array: Array, *, at: At, answers: Mapping[str, Answer], positive: boo
         values, counts = xp.unique(flat, return_counts=True)
         return _kept(to_host(values).astype(wide), to_host(counts).astype(np.int64), positive)
     total = xp.zeros(high - low + 1, xp.int64)
-    for start in range(0, flat.size, CHUNK):
-        above = flat[start : start + CHUNK].astype(wide) - wide.type(low)
+    for part in _parts(flat):
+        above = part.astype(wide) - wide.type(low)
         total += xp.bincount(above.astype(xp.int64), minlength=total.size)
     counts = to_host(total)
     present = np.flatnonzero(counts)
@@ -147,18 +154,20 @@ def _bin(array: Array, *, at: At, answers: Mapping[str, Answer], bins: int, posi
     _need_kind(flat.dtype, "f", "a float")
     _need_finite(bool(xp.all(xp.isfinite(flat))), at)
     edges = _edges(answers["extrema"], bins, flat.dtype)
-    if positive:
-        flat = flat[flat > 0]
+    counts = np.zeros(bins, np.int64)
+    for part in _parts(flat):
+        counts += _binned(part[part > 0] if positive else part, edges, bins, xp)
+    return {"counts": counts}
+
+
+def _binned(flat: Array, edges: np.ndarray, bins: int, xp: Any) -> np.ndarray:
     if edges.size < 2:
-        counts = np.zeros(bins, np.int64)
-        counts[0] = flat.size
-        return {"counts": counts}
+        return np.bincount([0], [flat.size], bins).astype(np.int64)
     if xp is np and (edges[1:] > edges[:-1]).all():
-        counts, _ = np.histogram(flat, bins, (edges[0], edges[-1]))
-        return {"counts": counts.astype(np.int64)}
+        return np.histogram(flat, bins, (edges[0], edges[-1]))[0].astype(np.int64)
     # The same rule where numpy's own function is not at hand, or refuses bins narrower than the float's spacing.
     place = xp.searchsorted(xp.asarray(edges), flat, side="right") - 1
-    return {"counts": to_host(xp.bincount(xp.clip(place, 0, bins - 1), minlength=bins)).astype(np.int64)}
+    return to_host(xp.bincount(xp.clip(place, 0, bins - 1), minlength=bins)).astype(np.int64)
 
 
 def _add(partials: Sequence[Partial], *, bins: int) -> Partial:

@@ -6,8 +6,9 @@ import errno
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ SHARE = 0.8
 """Of the memory there is, what the workers of a run may take unless --memory says otherwise."""
 
 
+NAMED = 8
+"""Images that a sentence names at most."""
+
 RECENT_SHARE = 0.25
 """Of what a worker may take, how much may hold chunks that were decoded."""
 
@@ -62,10 +66,7 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     try:
         outcome = _execute(job, settings, listen)
         if job.left_out:
-            name, why = next(iter(job.left_out.items()))
-            others = f" and {len(job.left_out) - 1} more" if len(job.left_out) > 1 else ""
-            done = f"{len(job.images)} images are" if len(job.images) > 1 else "1 image is"
-            raise SetAside(f"{done} done, but {name}{others} could not be opened: {why}")
+            raise SetAside(_lacking(len(job.images), job.left_out))
         return outcome
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -103,13 +104,29 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
             with open_cluster(cluster, settings.memory) as executor:
                 crew = Crew(executor, journal, str(path), digest, claim.epoch, events)
                 totals = run_passes(work, crew, lambda step: make_sink(work, job, step, settings, generation))
-            found = finish_outputs(job, work, generation, journal.damaged_files)
+            lost = {job.images[n].name: why for n, why in totals.lost.items()}
+            gen.lose(generation, lost)
+            work = replace(work, lost=totals.lost)
+            found = finish_outputs(job, work, generation, journal.damaged_files, journal.grown)
             sweep(generation, *(p for p in job.finals if p.is_dir()))
             _forget_scratch(work, journal, generation)
             found |= {"calls": totals.calls, "retries": totals.retries, "seconds": round(time.monotonic() - start, 2)}
+            if lost:
+                journal.add([{"kind": "lacking", "files": digests(job, work.lost)}])
+                raise SetAside(_lacking(len(job.images) - len(lost), {**lost, **job.left_out}))
             _complete(job, work, journal, generation, found)
             events({"event": "complete", **{k: found[k] for k in ("calls", "retries", "seconds")}})
     return Outcome("done", tuple(filter(occupied, job.finals)), found)
+
+
+def _lacking(done: int, without: Mapping[str, str]) -> str:
+    """How many images are done, and which are not: all by name, the first with its reason."""
+    names, why = list(without), next(iter(without.values()))
+    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return (
+        f"{done} {'image is' if done == 1 else 'images are'} done, but {shown} {'is' if len(names) == 1 else 'are'} not: {why} "
+        "(once that is mended, the same command goes on)"
+    )
 
 
 def plan(job: Job, settings: Settings) -> tuple[Plan, int]:
@@ -199,7 +216,8 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
     other_block = settings.block is not None and block_of(job, settings) != started
     if settings.fresh and (complete or other_block or dict(found.key) != key):
         return begin(found.number + 1)
-    if dict(found.key) != key and gen.grows(found.key, key) and is_published(found):
+    lost = gen.lost_of(found)
+    if (lost or dict(found.key) != key) and gen.grows(found.key, key, lost) and is_published(found):
         return _grown(job, settings, cluster, found, key), False
     gen.refuse_change(found.key, key, str(job.finals[0]))
     if settings.block is not None and other_block:
@@ -213,7 +231,7 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
 def _grown(
     job: Job, settings: Settings, cluster: Cluster, found: gen.Generation, key: dict[str, Any]
 ) -> gen.Generation:
-    """A finished run with more images; refused where an answer is pooled over all of them, or the blocks no longer fit."""
+    """A published run with more images, or with some mended; refused where an answer is pooled over all, or the blocks no longer fit."""
     asked = (m for p in job.passes for stage in p.chain for m in stage.asks.values())
     pooled = {measure.name for measure in asked if measure.scope == "collection"}
     if pooled:

@@ -15,7 +15,7 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -168,21 +168,37 @@ def _difference(before: Any, after: Any) -> str:
     return ", ".join(f"{n}: {before.get(n)} -> {after.get(n)}" for n in names)
 
 
-def grows(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the new key is the old one with more images."""
+def grows(old: Mapping[str, Any], new: Mapping[str, Any], lost: Container[str] = ()) -> bool:
+    """Whether the new key is the old one with more images; those that were lost may differ by now, but not be gone."""
     more = [name for name in ("inputs", "samples") if name in old or name in new]
     if any(old.get(name) != new.get(name) for name in {*old, *new} - {*more}):
         return False
-    kept = all(new.get(name, {}).get(image) == facts for name in more for image, facts in old.get(name, {}).items())
-    return kept and len(new["inputs"]) > len(old["inputs"])
+    return all(
+        image in new.get(name, {}) and (image in lost or new[name][image] == facts)
+        for name in more
+        for image, facts in old.get(name, {}).items()
+    )
+
+
+def lose(generation: Generation, lost: Mapping[str, str]) -> None:
+    """Keep which images have no result though the others are in place, and why."""
+    write_bytes(generation.folder / "lost.json", json.dumps(dict(lost)).encode())
+
+
+def lost_of(generation: Generation) -> dict[str, str]:
+    """The images that a generation was published without, and why."""
+    path = generation.folder / "lost.json"
+    found: dict[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
+    return found
 
 
 def grow(generation: Generation, key: Mapping[str, Any]) -> Generation:
-    """Let a finished generation go on with the images of a longer key; what it has done stays done."""
-    (generation.folder / "complete.json").unlink(missing_ok=True)
+    """Let a published generation go on with the images of a longer key; what it has done stays done."""
     Journal(generation.folder, []).ledger.append([{"kind": "grown"}])
     facts = {"key": key, "frozen": generation.frozen}
     write_bytes(generation.folder / "run.json", json.dumps(facts, indent=1).encode())
+    for name in ("complete.json", "lost.json"):
+        (generation.folder / name).unlink(missing_ok=True)
     return replace(generation, key=key)
 
 

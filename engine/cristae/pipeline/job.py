@@ -39,6 +39,7 @@ class FileOutput:
     final: Path
     writer: Callable[[Work, Path], dict[str, Any]]
     certain: bool = True
+    image: int | None = None  # the one it is of
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,14 +140,18 @@ def _stored_dtype(work: Work, step: Pass, dtype: str, kind: str) -> str:
     return "uint8" if dtype == "bool" else dtype
 
 
-def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str]) -> dict[str, Any]:
+def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str], grown: bool) -> dict[str, Any]:
     """Make tables and pictures, then move every output into place, the old ones aside. Safe to do again after a crash.
 
-    redo : files that were found damaged, relative to the run's root, and are made again.
+    Of images that are lost nothing is made and nothing moves.
+    redo : files that were found damaged, relative to the run's root, and are made again
+    grown : whether images have joined, so that every file is made again
     """
     facts: dict[str, Any] = {}
     for n, made in enumerate(job.files, len(job.arrays)):
-        if not is_published(generation) or _relative(made.final, job.root) in redo or not made.final.exists():
+        if made.image in work.lost:
+            continue
+        if grown or not is_published(generation) or _relative(made.final, job.root) in redo or not made.final.exists():
             facts |= made.writer(work, staged_place(generation, n, made))
             reached("files-written")
     if not is_published(generation):
@@ -154,19 +159,21 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str])
         write_bytes(generation.folder / "published.json", b"{}")
         reached("published-marked")
     for n, output in enumerate(outputs(job)):
+        if output.image in work.lost:
+            continue
         _into_place(staged_place(generation, n, output), output.final)
         reached("in-place")
     for array in job.arrays:
-        if array.store is not None:
+        if array.store is not None and array.image not in work.lost:
             register_label(str(array.store), array.final.name)
             reached("listed")
     return facts
 
 
-def digests(job: Job) -> dict[str, str]:
+def digests(job: Job, lost: Container[int] = ()) -> dict[str, str]:
     """Digest of every finished file and of the metadata of every finished array, by path relative to the run's root."""
-    paths = [f.final for f in job.files if f.certain or f.final.exists()]
-    for output in job.arrays:
+    paths = [f.final for f in job.files if f.image not in lost and (f.certain or f.final.exists())]
+    for output in (o for o in job.arrays if o.image not in lost):
         paths += [output.final / "zarr.json", *sorted(output.final.glob("[0-9]*/zarr.json"))]
     return {_relative(path, job.root): digest(path.read_bytes()) for path in paths}
 

@@ -78,6 +78,8 @@ class Summary:
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         rows = [self.row(work, number, voxels) for number, voxels in _voxels(self.table, work)]
+        lost = ((work.images[n], why) for n, why in work.lost.items())
+        rows += [{"image": image.name, **image.columns, "flags": f"set aside: {why}"} for image, why in lost]
         rows += [{"image": image, **said} for image, said in self.left_out.items()]
         write_bytes(path, csv_of(rows))
         return {}
@@ -156,7 +158,7 @@ def result_files(
     files.append(FileOutput(folder / "methods.md", Text(text)))
     if overview is not None:
         files += [
-            FileOutput(folder / overview_name(image.name, images), Overview(overview, n, item))
+            FileOutput(folder / overview_name(image.name, images), Overview(overview, n, item), image=n)
             for n, image in enumerate(images[:PICTURES])
         ]
     return files
@@ -174,7 +176,7 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _voxels(table: Table, work: Work) -> Iterator[tuple[int, np.ndarray]]:
     """Number of each frame, and the voxels of each of its objects."""
     bundle = Bundle(stored.answer_path(work.folder, table.groups[0].key))
-    for number, frame in enumerate(work.frames):
+    for number, frame in work.finished():
         rows = bundle[f"{group_of('frame', frame, number)}|rows"]
         yield number, total(np.asarray(rows["voxels"]), segments(rows))
 

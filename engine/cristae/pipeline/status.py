@@ -153,7 +153,8 @@ def _images(generation: Generation, work: Work, journal: Journal) -> Iterator[Im
             if step.sink not in journal.dropped and not (own == COMMITTED).all():
                 missing.add(frame.image)
             for block in np.flatnonzero(own == ASIDE):
-                aside.setdefault(frame.image, state.aside[int(block) + blocks.start]["error"])
+                if (record := state.aside.get(int(block) + blocks.start)) is not None:  # not one of its kin
+                    aside.setdefault(frame.image, record["error"])
     for n, image in enumerate(work.images):
         yield ImageStatus(
             image.name, "failed" if n in aside else "missing" if n in missing else "done", aside.get(n, "")

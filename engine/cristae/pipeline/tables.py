@@ -67,7 +67,7 @@ class Table:
         """Columns of successive ranges of label, frame by frame; at least one, so that an empty table has its columns."""
         keys = {g.key for g in self.groups} | ({self.holder.key} if self.holder is not None else set())
         bundles = {key: Bundle(stored.answer_path(work.folder, key)) for key in keys}
-        for number, frame in enumerate(work.frames):
+        for number, frame in work.finished():
             rows = {key: bundles[key][f"{group_of('frame', frame, number)}|rows"] for key in keys}
             first = rows[self.groups[0].key]["label"]
             for low, high in ranges(first):
