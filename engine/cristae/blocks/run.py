@@ -24,6 +24,8 @@ from cristae.errors import SetAside
 from cristae.store.bundle import Bundle, BundleWriter
 
 FAN_IN = 64
+COMBINED_BYTES = 32 << 20
+"""Of partial files, what a worker merges at once; it holds them about three times while it does."""
 
 
 def run_passes(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Totals:
@@ -200,15 +202,26 @@ def _finish(work: Work, asked: Asked, group: str, partial: dict[str, np.ndarray]
     return asked.measure.finish(partial, inner)
 
 
+def _handfuls(folder: Path, files: list[str]) -> list[list[str]]:
+    """Files that one task merges: they follow each other, at most FAN_IN and no more than it has room for."""
+    found: list[list[str]] = []
+    room = 0
+    for file in files:
+        size = (folder / file).stat().st_size
+        if not found or len(found[-1]) == FAN_IN or size > room:
+            found.append([])
+            room = COMBINED_BYTES
+        found[-1].append(file)
+        room -= size
+    return found
+
+
 def _reduce(work: Work, crew: Crew, number: int, files: list[str]) -> list[str]:
-    """Partial files merged on the workers, FAN_IN at a time, until few are left."""
+    """Partial files merged on the workers, FAN_IN at a time, until few are left, or those that are left are large."""
     level = 0
-    while len(files) > FAN_IN:
+    while len(files) > FAN_IN and (few := _handfuls(Path(work.folder), files)) != [[f] for f in files]:
         level += 1
-        nodes = {
-            f"partials/{number:02d}/merge-{crew.epoch}-{level}-{i}.bundle": files[i : i + FAN_IN]
-            for i in range(0, len(files), FAN_IN)
-        }
+        nodes = {f"partials/{number:02d}/merge-{crew.epoch}-{level}-{i}.bundle": some for i, some in enumerate(few)}
         todo, tried = deque(nodes), 0
         flying: dict[str, str] = {}
         while todo or flying:

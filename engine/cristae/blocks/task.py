@@ -341,6 +341,8 @@ def open_target(place: str) -> Volume:
 def combine(order: tuple[str, str, int, Sequence[str], str]) -> str:
     """Merge the partial files of a pass into one file: a node of the reduction tree. Returns the file's name."""
     path, digest, number, files, name = order
+    if keep_recent(0):  # the pass is over; what it kept makes room for its partials
+        give_back_holes()
     work = load_work(path, digest)
     step = work.passes[number]
     folder = Path(work.folder)

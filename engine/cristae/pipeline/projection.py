@@ -1,7 +1,7 @@
 """Projection: what a volume and its labels look like along an axis, as a measure whose partials merge.
 
     frame       at each pixel the brightest value of the ray, and the label found there
-    projection  the frames of a box; they merge into the frames of any union of boxes
+    patch       the frame of a box; a projection holds the patches of any number of boxes, and no pixel between them
     pixel       a cell of `step` voxels a side, so that the frames of the largest volume still fit a screen
 
 Where two values tie, the smaller label wins, so the merge does not depend on order. A pixel that no box has reached
@@ -12,7 +12,7 @@ Axes are (z, y, x); a plane image is a volume of one z. Nothing here knows how l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,8 +25,11 @@ from cristae.errors import InvalidInput
 from cristae.grid import Box, Shape, no_halo
 
 N = TypeVar("N")
+Patch = tuple[int, ...]
+"""Of a frame, the first pixel of a box and the one beyond its last: row and column of each."""
 
 FRAME_VOXELS = 2048  # longest side of a frame, pixels
+FRAMES = (("xy", 0, (1, 2)), ("xz", 1, (0, 2)))  # name, the axis that is looked along, those that are left
 NOWHERE = np.iinfo(np.uint64).max  # the label of a pixel that no box has reached
 
 
@@ -69,12 +72,13 @@ def pixel_step(shape: Shape) -> tuple[int, int, int]:
 
 
 def project_block(image: np.ndarray, labels: np.ndarray, box: Box, step: tuple[int, int, int]) -> Partial:
-    """The frames of one box.
+    """The patches of one box.
 
     image, labels : of the box's shape, (z, y, x) or (y, x); bool, integer or float, and integer. NaN counts as -inf.
     step : voxels in a pixel, (z, y, x)
 
-    Returns `xy`, `xz`, `labels_xy`, `labels_xz`, the `box` they cover in pixels, int64 (2, 3), and the `step`.
+    Returns, for each frame, its `values` and `labels` as flat arrays, the `boxes` of pixels they fill one after the other, int64
+    (k, 2, 2), and the `step`.
     """
     if image.shape != labels.shape:
         raise InvalidInput(
@@ -83,38 +87,66 @@ def project_block(image: np.ndarray, labels: np.ndarray, box: Box, step: tuple[i
         )
     start = _three(box.start, 0)
     image, labels = image.reshape(_three(image.shape, 1)), labels.reshape(_three(labels.shape, 1))
-    frames = {}
-    for name, axis, kept in (("xy", 0, (1, 2)), ("xz", 1, (0, 2))):
+    partial: Partial = {"step": np.array(step)}
+    for name, axis, kept in FRAMES:
         value, label = _brightest_along(image, labels, axis)
-        frames[name], frames[f"labels_{name}"] = _reduce(
-            value, label, tuple(start[a] for a in kept), tuple(step[a] for a in kept)
-        )
-    low = [a // s for a, s in zip(start, step, strict=True)]
-    high = [-(-(a + n) // s) for a, n, s in zip(start, image.shape, step, strict=True)]
-    return frames | {"box": np.array([low, high]), "step": np.array(step)}
+        first, cell = tuple(start[a] for a in kept), tuple(step[a] for a in kept)
+        value, label = _reduce(value, label, first, cell)
+        low = np.array(first) // cell
+        patches = {(*low.tolist(), *(low + value.shape).tolist()): (value, label)}
+        partial |= _packed(name, patches)
+    return partial
 
 
 def merge_projections(partials: Sequence[Partial]) -> Partial:
-    """The frames of the box around all `partials`; associative and commutative, and `[]` gives frames of no pixel."""
-    some = [p for p in partials if p["xy"].size]
-    if len(some) < 2:
-        return some[0] if some else _no_projection()
-    low = np.min([p["box"][0] for p in some], axis=0)
-    high = np.max([p["box"][1] for p in some], axis=0)
-    merged: Partial = {"box": np.array([low, high]), "step": some[0]["step"]}
-    for name, kept in (("xy", (1, 2)), ("xz", (0, 2))):
-        value, label = _unreached(tuple(int(high[a] - low[a]) for a in kept), some[0][name].dtype)
-        for p in some:
-            at = tuple(slice(p["box"][0, a] - low[a], p["box"][1, a] - low[a]) for a in kept)
-            _brighten(value[at], label[at], p[name], p[f"labels_{name}"])
-        merged[name], merged[f"labels_{name}"] = value, label
+    """The patches of all `partials`, those of one place made one; associative and commutative, and `[]` gives none."""
+    some = [p for p in partials if p["boxes_xy"].size]
+    merged: Partial = {"step": some[0]["step"] if some else np.ones(3, np.int64)}
+    for name, _, _ in FRAMES:
+        patches: dict[Patch, tuple[np.ndarray, np.ndarray]] = {}
+        for part in some:
+            for place, value, label in _patches(name, part):
+                if place in patches:
+                    _brighten(*patches[place], value, label)
+                else:
+                    patches[place] = value.copy(), label.copy()
+        merged |= _packed(name, patches)
     return merged
 
 
 def finish_projections(merged: Partial, *, voxel_um: Sequence[float]) -> Partial:
-    """The frames, and the size of their pixels along z, y and x."""
-    frames = {name: merged[name] for name in ("xy", "xz", "labels_xy", "labels_xz")}
-    return frames | {"pixel_um": merged["step"] * np.array(_three(tuple(voxel_um), 1.0))}
+    """The frames around all patches, and the size of their pixels along z, y and x."""
+    found: Partial = {}
+    for name, _, _ in FRAMES:
+        boxes = merged[f"boxes_{name}"]
+        low = boxes[:, 0].min(axis=0, initial=np.iinfo(np.int64).max) if len(boxes) else np.zeros(2, np.int64)
+        high = boxes[:, 1].max(axis=0, initial=0) if len(boxes) else low
+        value, label = _unreached(tuple((high - low).tolist()), merged[f"values_{name}"].dtype)
+        for place, patch, ids in _patches(name, merged):
+            at = tuple(slice(a - c, b - c) for a, b, c in zip(place[:2], place[2:], low.tolist(), strict=True))
+            _brighten(value[at], label[at], patch, ids)
+        found[name], found[f"labels_{name}"] = value, label
+    return found | {"pixel_um": merged["step"] * np.array(_three(tuple(voxel_um), 1.0))}
+
+
+def _packed(name: str, patches: Mapping[Patch, tuple[np.ndarray, np.ndarray]]) -> Partial:
+    """Patches in the order of their places."""
+    places = sorted(patches)
+    return {
+        f"boxes_{name}": np.array(places, np.int64).reshape(-1, 2, 2),
+        f"values_{name}": np.concatenate([patches[p][0].ravel() for p in places] or [np.empty(0, np.uint8)]),
+        f"labels_{name}": np.concatenate([patches[p][1].ravel() for p in places] or [np.empty(0, np.uint64)]),
+    }
+
+
+def _patches(name: str, part: Partial) -> Iterator[tuple[Patch, np.ndarray, np.ndarray]]:
+    at = 0
+    for box in part[f"boxes_{name}"]:
+        rows, columns = (box[1] - box[0]).tolist()
+        own, at = slice(at, at + rows * columns), at + rows * columns
+        place = tuple(box.ravel().tolist())
+        value, label = (part[f"{what}_{name}"][own].reshape(rows, columns) for what in ("values", "labels"))
+        yield place, value, label
 
 
 def _brighten(value: np.ndarray, label: np.ndarray, other: np.ndarray, other_label: np.ndarray) -> None:
@@ -156,12 +188,6 @@ def _reduce(
 def _unreached(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
     lowest = -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
     return np.full(shape, lowest, dtype), np.full(shape, NOWHERE, np.uint64)
-
-
-def _no_projection() -> Partial:
-    value, label = _unreached((0, 0), np.dtype(np.uint8))
-    box = np.zeros((2, 3), np.int64)
-    return {"xy": value, "xz": value, "labels_xy": label, "labels_xz": label, "box": box, "step": box[0] + 1}
 
 
 def _three(plane: Sequence[N], first: N) -> tuple[N, N, N]:

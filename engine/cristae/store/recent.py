@@ -62,7 +62,9 @@ class Recent:
         """From now on at most `limit` bytes; whether something had to go."""
         with self._lock:
             before, self.limit = self._bytes, limit
-            self._forget()
+            for key in list(self._kept):  # whole, at once: their margins would be copied only to go as well
+                if self._bytes > limit:
+                    self._drop(key)
             return self._bytes < before
 
     def get(self, key: Hashable, part: Part, shape: Shape, make: Callable[[], np.ndarray]) -> np.ndarray:
