@@ -46,7 +46,7 @@ def stage_box(
     shapes = [arrays[0].shape if arrays else grid.shape, grid.shape]
     boxes = needs([stage], shapes, out, grid.core(index))
     array = cut(arrays[0], boxes[0]) if arrays else None
-    others = [cut(a, boxes[1]) for a in arrays[1:]]
+    others = [cut(a, boxes[0]) for a in arrays[1:]]
     return apply_chain([stage], array, boxes, grid, index, 0, lambda _: answers, lambda _: others)
 
 

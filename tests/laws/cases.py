@@ -19,6 +19,7 @@ from cristae.filters import (
     closing,
     difference_of_gaussians,
     gaussian,
+    heights,
     median,
     opening,
     ridge,
@@ -28,7 +29,7 @@ from cristae.filters import (
 from cristae.filters.histogram import histogram
 from cristae.filters.pyramid import downsample
 from cristae.grid import Shape
-from cristae.labels import fill_holes, label, within
+from cristae.labels import fill_holes, label, split, within
 from cristae.morphology import finish_rows
 from cristae.morphology.intensity import intensity
 from cristae.morphology.moments import index, shape
@@ -145,6 +146,18 @@ def labels_and_image(shape: Shape, dtype: str, seed: int) -> Arrays:
 def mask_and_labels(shape: Shape, dtype: str, seed: int) -> Arrays:
     """A mask, and labels that hold it."""
     return [*mask(shape, dtype, seed), *labels(shape, "uint32", seed)]
+
+
+def mask_and_image(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """A mask, and an image that it shows a part of."""
+    return [*mask(shape, "bool", seed), *image(shape, dtype, seed)]
+
+
+def landscape(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """What a mask shows of an image with a summit everywhere, in every other one several of a height."""
+    rng = np.random.default_rng(seed)
+    found = rng.integers(0, 256 if seed % 2 else 12, shape)
+    return [np.where(rng.random(shape) < 0.9, found, np.finfo("float32").min).astype(dtype)]
 
 
 def nothing(shape: Shape, dtype: str, seed: int) -> Arrays:
@@ -312,6 +325,12 @@ STAGES: list[Case] = [
     *_each(fill_holes, {"connectivity": 2}, mask, "3 bool, 2 bool", reference=filled_by_scipy),
     *_each(within, {"holder": "cell"}, mask_and_labels, "3 bool, 2 uint8",
            reference=lambda case, mask, labels: labels * (mask != 0), **WEIGHED),
+    *_each(heights, {"sigma_um": 0.12}, mask_and_image, "3 uint16, 2 float32", library_tolerance=1e-3, **WEIGHED),
+    *_each(heights, {}, mask_and_image, "3 uint8", reference=lambda case, mask, image: np.where(mask, image, np.finfo("float32").min)),
+    *_each(split, {"min_separation_um": 0.3}, mask, "3 bool, 2 uint8", slack=RIM, **WEIGHED),
+    *_each(split, {"min_separation_um": 0.2, "by": "distance", "reach_um": 0.25}, mask, "3 bool", slack=RIM),
+    *_each(split, {"min_separation_um": 0.25, "by": "intensity", "sigma_um": 0.1}, landscape, "3 float32, 2 float32",
+           slack=RIM, **WEIGHED),
     *_each(label, {}, mask, "3 bool, 3 uint16, 2 uint8", reference=labels_by_scipy, **WEIGHED),
     *_each(label, {"min_diameter_um": 0.3}, mask, "3 bool, 2 bool"),
     *_each(label, {"connectivity": 1}, mask, "3 uint8, 2 bool", reference=labels_by_scipy),
@@ -348,6 +367,8 @@ MEASURES: list[Case] = [
 SHOWN = {
     "label_faces": foreground,
     "label_ids": count_of_objects,
+    "climbs": foreground,
+    "climb_ids": count_of_objects,
     "ground_faces": nothing_of_blocks,
     "ground_holes": nothing_of_blocks,
 }

@@ -278,7 +278,7 @@ def test_from_input_begins_anew(volume: Volume) -> None:
         ("  - gaussian: {}", "step gaussian needs sigma_um"),
         ("  - gaussian: {sigma_um: -1}", "sigma_um is -1"),
         ("  - gaussian: {sigma_um: 1, keep: true}", "step gaussian: keep is part of the format but not built yet"),
-        ("  - split: {by: distance}", "step split is part of the format but not built yet"),
+        ("  - flatfield: {by: median}", "step flatfield is part of the format but not built yet"),
     ],
 )
 def test_steps_that_cannot_be_are_refused_in_words(volume: Volume, steps: str, sentence: str) -> None:

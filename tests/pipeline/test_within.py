@@ -111,6 +111,12 @@ def test_in_a_store_and_on_workers_it_is_the_same(cell: Path, tmp_path: Path, cl
     assert again.status == "nothing to do"
 
 
+def test_a_preview_shows_what_the_run_finds(cell: Path) -> None:
+    panels = preview({"x": load(TEXT, known())}, open_volume(cell), None)
+    cells, mito = by_hand(cell)
+    assert {p.object: p.objects for p in panels} == {"cell": cells.max(), "mito": mito.max()}
+
+
 def test_what_cannot_hold_is_refused(cell: Path, tmp_path: Path) -> None:
     no_labels = TEXT.replace("      - label\n      - measure: [shape]\n", "")
     with pytest.raises(InvalidConfiguration, match="mito is within cell, which ends in threshold, not in labels"):
@@ -120,5 +126,3 @@ def test_what_cannot_hold_is_refused(cell: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidConfiguration, match="mito is within cell, but has no label step"):
         job(cell, tmp_path, bare)
-    with pytest.raises(InvalidConfiguration, match="a preview shows each object alone"):
-        preview({"x": load(TEXT, known())}, open_volume(cell), None)

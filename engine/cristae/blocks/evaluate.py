@@ -40,13 +40,13 @@ def apply_chain(
 ) -> Array:
     """`array`, which lies at boxes[0], through every stage; `answers(i)` are those that stage i asked for.
 
-    `joined(i)` are further inputs of stage i, which lie where its output does. A chain that starts from nothing (a
+    `joined(i)` are further inputs of stage i, which lie where its first does. A chain that starts from nothing (a
     rendering) is given None.
     """
     for i, stage in enumerate(chain):
         others = joined(i)
         reads, arrays = ((boxes[i],), (array,)) if array is not None else ((), ())
-        reads, arrays = (*reads, *(boxes[i + 1],) * len(others)), (*arrays, *others)
+        reads, arrays = (*reads, *(boxes[i],) * len(others)), (*arrays, *others)
         array = stage.apply(*arrays, at=At(boxes[i + 1], reads, grid, index, t), answers=answers(i))
     return array
 

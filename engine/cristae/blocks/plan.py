@@ -23,8 +23,8 @@ from cristae.blocks.work import Pass, Work
 from cristae.errors import PlanRefused
 from cristae.grid import BlockGrid, Shape, inner_chunk
 
-BASELINE = 235 << 20
-"""Bytes a worker process holds before its first block: Python and the imports of the engine."""
+BASELINE = 245 << 20
+"""Bytes a worker process holds beside its blocks: Python and the imports of the engine, 225, and what its heap cannot give back."""
 
 DRIVER_BYTES = 100
 """A block that waits for its turn in the pass that is going on, as the driver keeps it."""
@@ -255,7 +255,9 @@ def _block_memory(work: Work, step: Pass, image: int, specs: Sequence[Spec], gri
     boxes = needs(step.chain, [s.shape for s in specs], core.grow(halo), core)
     sizes = [b.size * np.dtype(s.dtype).itemsize for b, s in zip(boxes, specs, strict=True)]
     source = sizes[0] if step.source is not None else 0
-    beside = sum(core.size * np.dtype(work.spec(image, r.array).dtype).itemsize for r in step.beside)
+    shown = [(r, core) for asked in step.measures for r in asked.beside]
+    shown += [(r, boxes[i]) for i, r in step.joins.items()]
+    beside = sum(box.size * np.dtype(work.spec(image, r.array).dtype).itemsize for r, box in shown)
     work_bytes = [
         sizes[i] + sizes[i + 1] + boxes[i].size * s.cost.bytes_per_voxel for i, s in enumerate(step.chain)
     ] + [sizes[-1] + core.size * a.measure.cost.bytes_per_voxel for a in step.measures]

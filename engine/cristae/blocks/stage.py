@@ -95,8 +95,8 @@ def same_spec(spec: Spec) -> Spec:
 class Stage:
     """A frozen, picklable fact: everything here is a module-level function, a number or a tuple of such.
 
-    apply(*arrays, at, answers) returns exactly the box `at.out`. At the volume's own edge the arrays simply end; the
-    kernel does there what `boundary` says. `params` are what the user set, in physical units: they enter the key of
+    apply(*arrays, at, answers) returns exactly the box `at.out`. At the volume's own edge the arrays simply end; the kernel does there
+    what `boundary` says ("ends": beyond it there is nothing). `params` are what the user set, in physical units: they enter the key of
     a run. `tolerance` is the largest difference between a blockwise and a whole result; 0 unless stated.
     """
 
@@ -110,12 +110,14 @@ class Stage:
     asks: Mapping[str, Measure] = field(default_factory=dict)
     boundary: str = "reflect"
     tolerance: float = 0.0
-    blockwise: bool = False  # reads its block's core whatever box is asked for (labels take the rest from parts)
+    blockwise: bool = (
+        False  # reads its block's core, and its halo, whatever box is asked for (labels take the rest from parts)
+    )
 
     def boxes(self, out: Box, core: Box) -> tuple[Box, ...]:
         """The box of each input that `out` needs, not yet clipped to the input."""
         if self.blockwise:
-            return (core,)
+            return (core.grow(self.halo),)
         return self.reads(out) if self.reads is not None else (out.grow(self.halo),)
 
     def __call__(self, *arrays: Array) -> Array:

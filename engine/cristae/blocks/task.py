@@ -184,7 +184,8 @@ class _Read:
     block: int
     boxes: list[Box]
     source: np.ndarray | None
-    beside: Mapping[Ref, np.ndarray]
+    beside: Mapping[Ref, np.ndarray]  # at the core
+    joined: Mapping[int, np.ndarray] = field(default_factory=dict)  # where the stage of that number reads
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,10 @@ class _Job:
         boxes = needs(step.chain, shapes, core.grow(halo), core)
         source = self.load(frame, step.source, boxes[0]) if step.source else None
         reached("read")
-        return _Read(block, boxes, source, {ref: self.load(frame, ref, core) for ref in set(step.beside)})
+        shown = {ref for asked in step.measures for ref in asked.beside}
+        beside = {ref: self.load(frame, ref, core) for ref in shown}
+        joined = {i: self.load(frame, ref, boxes[i]) for i, ref in step.joins.items()}
+        return _Read(block, boxes, source, beside, joined)
 
     def load(self, frame: Frame, ref: Ref, box: Box) -> np.ndarray:
         volume, level = self.volume(frame, ref.array)
@@ -281,7 +285,7 @@ class _Job:
                 index,
                 frame.t,
                 lambda i: self.answers(step.asks[i], frame, number),
-                lambda i: [to_device(read.beside[step.joins[i]], self.work.device)] if i in step.joins else [],
+                lambda i: [to_device(read.joined[i], self.work.device)] if i in step.joins else [],
             )
         found = []
         for asked in step.measures:

@@ -60,7 +60,9 @@ class Pass:
     sink: str | None = None
     grid_of: str | None = None  # where no voxel is read: the array whose blocks are walked
     before: tuple[Pass, ...] = ()  # done first and in memory, where the image is one block
-    joins: Mapping[int, Ref] = field(default_factory=dict)  # a second input of a stage of the chain, by its number
+    joins: Mapping[int, Ref] = field(
+        default_factory=dict
+    )  # a second input of a stage, read where its first is, by its number
     ahead: bool = True  # read the next block while one is computed; not where what is read is several times the block
 
     @property
@@ -70,7 +72,7 @@ class Pass:
 
     @property
     def beside(self) -> tuple[Ref, ...]:
-        """Arrays that are read at the block itself, beside the source."""
+        """Arrays that are read beside the source."""
         return (*self.joins.values(), *(ref for asked in self.measures for ref in asked.beside))
 
     @property

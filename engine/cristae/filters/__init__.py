@@ -3,6 +3,7 @@
     gaussian    smoothing and the difference of two widths
     ridge       bright tubes of given radii (Frangi)
     balls       opening, closing and top hat by balls in the sample; median within a ball
+    heights     what a mask shows of an image, for `split`
     threshold   masks, at a value, at one that the histogram gives, or at the mean around each voxel
     cuts        where a histogram is parted: Otsu, Li, triangle
     histogram   extremes and histograms of whole frames, the measures behind the thresholds
@@ -16,9 +17,23 @@ from collections.abc import Callable, Mapping
 from cristae.blocks.stage import Stage
 from cristae.filters.balls import closing, opening, top_hat
 from cristae.filters.gaussian import difference_of_gaussians, gaussian
+from cristae.filters.heights import heights
 from cristae.filters.median import median
 from cristae.filters.ridge import ridge
 from cristae.filters.threshold import threshold
+
+__all__ = [
+    "STAGES",
+    "closing",
+    "difference_of_gaussians",
+    "gaussian",
+    "heights",
+    "median",
+    "opening",
+    "ridge",
+    "threshold",
+    "top_hat",
+]
 
 STAGES: Mapping[str, Callable[..., Stage]] = {
     "closing": closing,

@@ -18,7 +18,7 @@ from cristae.array import Array, namespace
 from cristae.blocks.measure import Answer
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.errors import InvalidConfiguration
-from cristae.grid import Box, no_halo
+from cristae.grid import no_halo
 from cristae.labels.seams import beyond, components, label_faces, label_ids, rim_of
 
 
@@ -133,27 +133,29 @@ class Components:
     multilabel: bool
 
     def __call__(self, mask: Array, *, at: At, answers: Mapping[str, Answer]) -> Array:
-        from cristae.labels.seams_kernel import relabel
-
-        whole = rim_of(at)
-        ids, offset = answers["ids"].arrays["map"], answers["ids"].arrays["offset"]
         raw, n = components(mask[at.core.within(at.reads[0])], self.connectivity, self.multilabel)
-        table = np.full(n + 1, -1, np.int64)
-        table[0] = 0
-        out = np.zeros(whole.shape, ids.dtype)
-        mine = ids[offset[at.index] : offset[at.index + 1]]
-        relabel(_solid(raw), mine, table, _solid(out[at.core.within(whole)]))
-        if whole != at.core:
-            self._rim(out, whole, at, answers)
-        return namespace(mask).asarray(out[at.out.within(whole)])
+        return namespace(mask).asarray(relabelled(raw, n, at, answers))
 
-    def _rim(self, out: np.ndarray, whole: Box, at: At, answers: Mapping[str, Answer]) -> None:
-        """Fill `out`, which lies at `whole`, beyond the core."""
-        ids, offset = answers["ids"].arrays["map"], answers["ids"].arrays["offset"]
-        for other, there, layer in beyond(at, whole, answers["faces"].parts):
-            if layer is not None:
-                table = np.concatenate((np.zeros(1, ids.dtype), ids[offset[other] : offset[other + 1]]))
-                out[there.within(whole)] = table[layer]
+
+def relabelled(raw: np.ndarray, n: int, at: At, answers: Mapping[str, Answer]) -> np.ndarray:
+    """Canonical ids of `at.out`: of the core, whose raw ids are 1..n in any order, and beyond it from the neighbours' faces.
+
+    answers : `ids`, the canonical id of each provisional one, and `faces`, what the blocks told of them
+    """
+    from cristae.labels.seams_kernel import relabel
+
+    whole = rim_of(at)
+    ids, offset = answers["ids"].arrays["map"], answers["ids"].arrays["offset"]
+    table = np.full(n + 1, -1, np.int64)
+    table[0] = 0
+    out = np.zeros(whole.shape, ids.dtype)
+    mine = ids[offset[at.index] : offset[at.index + 1]]
+    relabel(_solid(raw), mine, table, _solid(out[at.core.within(whole)]))
+    for other, there, layer in beyond(at, whole, answers["faces"].parts) if whole != at.core else ():
+        if layer is not None:
+            theirs = np.concatenate((np.zeros(1, ids.dtype), ids[offset[other] : offset[other + 1]]))
+            out[there.within(whole)] = theirs[layer]
+    return out[at.out.within(whole)]
 
 
 def _solid(array: np.ndarray) -> np.ndarray:

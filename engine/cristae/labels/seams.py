@@ -152,13 +152,19 @@ class Faces:
             partial["value"] = to_host(block)[place].astype(np.int64)
         if self.borders:
             partial["open"] = np.zeros(n, bool)
-        for axis, side, outermost in sides(at):
-            layer = raw.take(-side, axis)
-            partial[f"face_{axis}{side}"] = _packed(None if outermost else layer, order)
-            if self.borders and outermost:
-                there = order[np.unique(layer)]
+        for axis, side, outermost in sides(at) if self.borders else ():
+            if outermost:
+                there = order[np.unique(raw.take(-side, axis))]
                 partial["open"][there[there > 0] - 1] = True
-        return partial
+        return partial | face_layers(raw, order, at)
+
+
+def face_layers(raw: np.ndarray, order: np.ndarray, at: At) -> Partial:
+    """The outer layers of a block's provisional ids, as `face` reads them."""
+    return {
+        f"face_{axis}{side}": _packed(None if outermost else raw.take(-side, axis), order)
+        for axis, side, outermost in sides(at)
+    }
 
 
 def provisional(raw: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

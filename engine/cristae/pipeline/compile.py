@@ -32,7 +32,7 @@ class Node:
     stage: Stage
     parent: Node | None
     spec: Spec
-    beside: Ref | None = None  # a second input, read at the block itself
+    beside: Ref | None = None  # a second input, read where the stage reads its first
 
     @property
     def chain(self) -> tuple[Node, ...]:
@@ -104,7 +104,8 @@ class Passes:
 
     def emit(self, node: Node | None, measures: tuple[Asked, ...], sink: Target | None) -> None:
         source, links = self.source, list(node.chain) if node else []
-        for link in links[:-1]:
+        beyond = any(before or after for asked in measures for before, after in asked.measure.halo)
+        for link in links if beyond and sink is None else links[:-1]:
             if id(link) in self.cut and id(link) not in self.arrays:
                 self.emit(link, (), None)
         for n, link in reversed(list(enumerate(links))):
@@ -142,7 +143,7 @@ def cuts(leaf: Node | None) -> set[int]:
 
 
 def _reaches(stage: Stage) -> bool:
-    return not stage.blockwise and (stage.reads is not None or any(before or after for before, after in stage.halo))
+    return stage.reads is not None or any(before or after for before, after in stage.halo)
 
 
 def array_asks(measures: Mapping[str, Measure]) -> int:

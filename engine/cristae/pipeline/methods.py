@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cristae.blocks.stage import Stage
+from cristae.filters import heights
 from cristae.labels import within
 from cristae.pipeline.generation import versions
 from cristae.pipeline.inputs import Inputs
@@ -39,7 +40,7 @@ def paragraph(
 
 
 def _sentence(stage: Stage) -> str:
-    builder = {**stages(), "within": within}[stage.name]
+    builder = {**stages(), "heights": heights, "within": within}[stage.name]
     about = (inspect.getdoc(builder) or "").split("\n\n")[0].strip().rstrip(".")
     about = " ".join(about.split())
     given = ", ".join(f"{key} = {_shown(value)}" for key, value in stage.params.items() if value is not None)

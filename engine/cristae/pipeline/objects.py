@@ -13,6 +13,7 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.blocks.work import Asked, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.filters import heights
 from cristae.labels import within
 from cristae.morphology.intensity import intensity
 from cristae.pipeline.compile import Choice, Node, Passes, cuts, refuse_float_mask, staged
@@ -61,7 +62,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     """
     channel = one_channel(volume, item.channel if item.channel is not None else wanted)
     spec = spec_of(volume)
-    leaf, table = chain_of(item, spec)
+    leaf, table = chain_of(item, spec, Ref("input", channel))
     kept, choices = staged(leaf, spec)
     passes = Passes(Ref("input", channel), spec, item.name, kept, cuts(leaf))
     asked, groups = _table_of(item, table, leaf, volume, channel)
@@ -90,8 +91,8 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     )
 
 
-def chain_of(item: Object, spec: Spec) -> tuple[Node, Step | None]:
-    """The last node of an object's steps, which knows those before it, and its measure step.
+def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
+    """The last node of an object's steps, which knows those before it, and its measure step. raw : the channel it works on.
 
     Raises
     ------
@@ -116,10 +117,22 @@ def chain_of(item: Object, spec: Spec) -> tuple[Node, Step | None]:
         if step.name == "label":
             refuse_float_mask("label", before)
         params = dict(step.params)
+        if step.name == "label" and parent is not None and parent.stage.name == "split":
+            params = {**params, "multilabel": True}
         if step.name == "label" and item.within is not None:
+            if "multilabel" in params:
+                raise InvalidConfiguration(
+                    f"object {item.name} is within {item.within}, and its labels are split or multilabel; leave one of them out"
+                )
             held = within(item.within, voxel_um=before.voxel_um)
             parent = Node("within", held, parent, held.output(before), Ref(item.within))
             before, params = parent.spec, {**params, "multilabel": True}
+        if step.name == "split":
+            refuse_float_mask("split", before)
+        if step.name == "split" and params.get("by") == "intensity":
+            seen = heights(voxel_um=before.voxel_um, sigma_um=params.get("sigma_um", 0.0))
+            parent = Node("heights", seen, parent, seen.output(before), raw)
+            before = parent.spec
         stage = build(step.name, params, before)
         _warn_of_small(step, before)
         node = Node(step.label or step.name, stage, parent, stage.output(before))

@@ -13,7 +13,6 @@ from cristae.errors import InvalidConfiguration
 
 ROOMS = ("filters", "labels")
 PLANNED = (
-    "split",
     "flatfield",
     "project",
     "segment",

@@ -11,10 +11,11 @@ from PIL import Image
 
 from cristae.array import Array
 from cristae.blocks.measure import ask
+from cristae.blocks.work import Ref
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.grid import Box
 from cristae.pipeline.compile import Node
-from cristae.pipeline.file import PipelineFile
+from cristae.pipeline.file import PipelineFile, holders_first
 from cristae.pipeline.objects import chain_of, one_channel, spec_of
 from cristae.pipeline.picture import GROUND, overview
 from cristae.store.volume import Volume
@@ -58,18 +59,16 @@ def preview(
     done: dict[str, Array] = {}
     panels = []
     for setting, pipeline in pipelines.items():
-        for item in pipeline.objects:
-            if item.within is not None:
-                raise InvalidConfiguration(
-                    f"object {item.name} is within {item.within}; a preview shows each object alone: leave within out"
-                )
-            leaf, _ = chain_of(item, spec_of(volume))
+        held: dict[Ref, Array] = {}
+        for item in holders_first(pipeline.objects):
+            c = one_channel(volume, item.channel if item.channel is not None else channel)
+            leaf, _ = chain_of(item, spec_of(volume), Ref("input", c))
             if leaf.stage.name != "label":
                 raise InvalidConfiguration(f"object {item.name} ends in {leaf.stage.name}, not in labels; add label")
-            c = one_channel(volume, item.channel if item.channel is not None else channel)
             raw = volume.read(Box.whole(volume.spatial_shape), t, c)
-            labels = _output(leaf, raw, f"{c}", done)
-            thresholds = dict(_thresholds(leaf, raw, f"{c}", done))
+            seen = Seen(raw, {**held, Ref("input", c): raw}, f"{setting}:{c}" if item.within else f"{c}", done)
+            labels = held[Ref(item.name)] = _output(leaf, seen)
+            thresholds = dict(_thresholds(leaf, seen))
             panels.append(_panel(setting, item.name, volume, raw, labels, thresholds))
     return panels
 
@@ -85,23 +84,34 @@ def sheet(panels: Sequence[Panel]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _output(node: Node | None, raw: Array, source: str, done: dict[str, Array]) -> Array:
+@dataclass(frozen=True)
+class Seen:
+    """What an object's steps work on: its channel, what lies beside it, and what was made of either before."""
+
+    raw: Array
+    beside: Mapping[Ref, Array]
+    source: str  # a word for the two, in keys of what is done
+    done: dict[str, Array]
+
+
+def _output(node: Node | None, seen: Seen) -> Array:
     """A node's output over the whole box, from what is done already as far as it goes."""
     if node is None:
-        return raw
-    key = source + "".join(f" > {link.stage.name} {dict(link.stage.params)}" for link in node.chain)
-    if key not in done:
-        done[key] = node.stage(_output(node.parent, raw, source, done))
-    return done[key]
+        return seen.raw
+    key = seen.source + "".join(f" > {link.stage.name} {dict(link.stage.params)}" for link in node.chain)
+    if key not in seen.done:
+        others = () if node.beside is None else (seen.beside[node.beside],)
+        seen.done[key] = node.stage(_output(node.parent, seen), *others)
+    return seen.done[key]
 
 
-def _thresholds(leaf: Node, raw: Array, source: str, done: dict[str, Array]) -> Iterator[tuple[str, float]]:
+def _thresholds(leaf: Node, seen: Seen) -> Iterator[tuple[str, float]]:
     for node in leaf.chain:
         if node.stage.name != "threshold":
             continue
         found = node.stage.asks.get("threshold")
         if found is not None:
-            yield node.name, float(ask(found, _output(node.parent, raw, source, done)).number("value"))
+            yield node.name, float(ask(found, _output(node.parent, seen)).number("value"))
         elif node.stage.params.get("value") is not None:
             yield node.name, float(node.stage.params["value"])
 
