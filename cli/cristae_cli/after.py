@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cristae.errors import UsageError
+
+if TYPE_CHECKING:
+    from cristae.pipeline.viewing import View
 
 
 def status(
@@ -49,6 +53,55 @@ def audit(
         say(f"{one.name}: {one.objects} objects compared, {len(one.findings)} damaged")
     if damaged := sum(len(one.findings) for one in found):
         raise Damaged(f"{damaged} of the objects are damaged; give the run's own command again and it makes them anew")
+
+
+def view(
+    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    colour: Annotated[str, typer.Option("--colour", help="A column of the table to colour objects by.")] = "",
+    page: Annotated[bool, typer.Option("--page", help="The page, also where napari is installed.")] = False,
+    port: Annotated[int, typer.Option("--port", help="Port of the page; 0 takes a free one.")] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page, or only print where it is.")
+    ] = True,
+) -> None:
+    """Look at labels over their image, coloured by any column: in napari where it is installed, else on a page of this machine alone."""
+    from importlib.util import find_spec
+
+    from cristae.pipeline.viewing import views
+
+    found = views(output)
+    if colour and not any(colour in one.columns for one in found):
+        from cristae.pipeline.document import nearest
+
+        names = sorted({name for one in found for name in one.columns})
+        raise UsageError(
+            f"--colour {colour}: no table here has that column; {nearest(colour, names, 'its columns are')}"
+        )
+    if find_spec("napari") is not None and not page:
+        from cristae.pipeline.layers import show
+
+        return show(found, colour)
+    return _serve(found, colour, port, browser)
+
+
+def _serve(found: Sequence[View], colour: str, port: int, browser: bool) -> None:
+    """The page, until it is stopped."""
+    import webbrowser
+
+    from cristae.errors import Stopped
+    from cristae.pipeline.serving import address_of, server_of
+    from cristae_cli.talk import say
+
+    with server_of(found, port) as server:
+        address = address_of(server) + (f"?colour={colour}" if colour else "")
+        print(address, flush=True)
+        say("this machine alone can open it; Ctrl-C ends it")
+        if browser:
+            webbrowser.open(address)
+        try:
+            server.serve_forever()
+        except (KeyboardInterrupt, Stopped):
+            return
 
 
 def report(

@@ -272,7 +272,7 @@ def _plan(job: Any, settings: Any, probe: bool, json: bool, workers: int | None 
     show_plan(made, limit, job.choices, timed, workers, json)
 
 
-for command in (after.status, after.audit, after.report, after.export, after.clean):
+for command in (after.status, after.audit, after.view, after.report, after.export, after.clean):
     app.command()(command)
 
 

@@ -90,14 +90,20 @@ def opened(state: Path) -> tuple[Generation, Work, Journal]:
 
     Raises
     ------
-    InvalidInput : if the run was stopped before it wrote its facts.
+    InvalidInput : if the run was stopped before it wrote its facts, or was written by another version.
     """
     generation = latest(state)
     assert generation is not None
     path = generation.folder / "work.pkl"
     if not path.exists():
         raise InvalidInput(f"{state} was stopped before it began; give its command again")
-    work = load_work(str(path), str(path.stat().st_mtime_ns))
+    try:
+        work = load_work(str(path), str(path.stat().st_mtime_ns))
+    except (AttributeError, ImportError, TypeError):
+        raise InvalidInput(
+            f"{state} was written by another version of cristae, which this one cannot read; its results are whole all the same: open "
+            "them, or make them again with --fresh"
+        ) from None
     work = _here(work, generation)
     journal = Journal(generation.folder, [len(work.layout(p)) for p in work.passes])
     for record in journal.ledger.read():
