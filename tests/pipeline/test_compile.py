@@ -277,7 +277,6 @@ def test_from_input_begins_anew(volume: Volume) -> None:
         ("  - threshold: {value: 3}\n  - measure: [shape]", "measure works on labels; put it after label"),
         ("  - gaussian: {}", "step gaussian needs sigma_um"),
         ("  - gaussian: {sigma_um: -1}", "sigma_um is -1"),
-        ("  - gaussian: {sigma_um: 1, keep: true}", "step gaussian: keep is part of the format but not built yet"),
         ("  - flatfield: {by: median}", "step flatfield is part of the format but not built yet"),
     ],
 )

@@ -62,6 +62,7 @@ class Journal:
         self.written = 0  # answers, those among them that were written again
         self.dropped: set[str] = set()  # scratch arrays that were deleted after success
         self.complete = False
+        self.reused: list[int] = []  # passes whose result an earlier run left
         self.grown = False  # images have joined since the files were made
         self.files: dict[
             str, str
@@ -205,9 +206,18 @@ class Journal:
             # More images than before: what is committed stays, also where its scratch is gone; answers and files are made anew.
             for state in self.passes:
                 state.state[(state.file_of >= 0) & (state.state == PENDING)] = COMMITTED
+            for number in self.reused:
+                self.passes[number].state[:] = PENDING
+            self.reused = []
             self.dropped.clear()
             self.answered.clear()
             self.grown, self.complete = True, False
+        elif kind == "reused":
+            # What these passes make is there from an earlier run.
+            for number, blocks in record["passes"]:
+                self.passes[number].state[:blocks] = COMMITTED
+            self.reused = [number for number, _ in record["passes"]]
+            self.answered.update(record["keys"])
         elif kind == "redo files":
             self.damaged_files.update(record["files"])
             self.complete = False

@@ -24,6 +24,8 @@ from cristae.errors import SetAside
 from cristae.store.bundle import Bundle, BundleWriter
 
 FAN_IN = 64
+INNER = ("scratch", "kept")
+"""Kinds of arrays that are made for later passes."""
 COMBINED_BYTES = 32 << 20
 """Of partial files, what a worker merges at once; it holds them about three times while it does."""
 
@@ -113,11 +115,11 @@ def blocks_of(work: Work, step: Pass, image: int) -> range:
 
 
 def _demanded(work: Work, journal: Journal, number: int) -> bool:
-    # An output is demanded until each of its blocks is there; a scratch only while a later pass still has to read it.
+    # An output is demanded until each of its blocks is there; a scratch, or what is kept, only while a later pass has to read it.
     sink = work.passes[number].sink
     if sink is None or (journal.passes[number].state == COMMITTED).all():
         return False
-    if next((t.kind for t in work.targets if t.name == sink), "level") != "scratch":
+    if next((t.kind for t in work.targets if t.name == sink), "level") not in INNER:
         return True
     readers = [n for n, p in enumerate(work.passes) if p.source is not None and p.source.array == sink]
     return any(
@@ -141,7 +143,7 @@ def _todo(work: Work, journal: Journal, number: int, all_of_them: bool) -> list[
             return pending
         wanted.update(_read_by(work, number, n, waiting.tolist()))
     kind = next(t.kind for t in work.targets if t.name == step.sink.partition(":")[0])
-    return [b for b in pending if b in wanted] if kind == "scratch" else pending
+    return [b for b in pending if b in wanted] if kind in INNER else pending
 
 
 def _read_by(work: Work, made: int, reader: int, blocks: list[int]) -> set[int]:

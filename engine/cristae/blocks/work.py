@@ -84,10 +84,10 @@ class Pass:
 
 @dataclass(frozen=True)
 class Target:
-    """An array that the run writes: a scratch, an image or a label."""
+    """An array that the run writes: a scratch, a step's result that is kept, an image or a label."""
 
     name: str
-    kind: str  # "scratch", "image" or "label"
+    kind: str  # "scratch", "kept", "image" or "label"
 
 
 @dataclass(frozen=True)

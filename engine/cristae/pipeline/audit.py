@@ -124,7 +124,7 @@ def _answers(work: Work, journal: Journal, findings: list[Finding], redo: dict[i
     """Answers and partials, without which a damaged block could not be made again."""
     for number, step in enumerate(work.passes):
         for asked in step.measures:
-            if asked.key in journal.answered:
+            if asked.key in journal.answered and number not in journal.reused:
                 _check(stored.answer_path(work.folder, asked.key), findings, redo, number, ())
         state = journal.passes[number]
         for n, name in enumerate(state.files):

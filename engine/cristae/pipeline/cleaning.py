@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,17 @@ def leftovers(state: Path) -> list[Leftover]:
     for folder in sorted(p for p in state.glob("gen-*") if p.is_dir() and p != newest.folder):
         what = "a replaced result and its run" if (folder / "replaced").exists() else "an earlier run"
         found.append(Leftover(folder, _size(folder), what))
-    return found
+    return [*found, *_kept(state.parent)]
+
+
+def _kept(root: Path) -> Iterator[Leftover]:
+    """Kept results of steps that no run's newest generation uses."""
+    newest = [found for run in root.iterdir() if run.is_dir() and (found := latest(run)) is not None]
+    noted = [generation.folder / "kept.json" for generation in newest]
+    used = {digest for path in noted if path.exists() for digest in json.loads(path.read_bytes())}
+    for folder in sorted((root / "kept").glob("*")):
+        if folder.name not in used:
+            yield Leftover(folder, _size(folder), "the kept result of a step")
 
 
 def clean(state: Path) -> list[Leftover]:

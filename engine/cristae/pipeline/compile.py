@@ -32,6 +32,7 @@ class Node:
     stage: Stage
     parent: Node | None
     spec: Spec
+    keep: bool = False  # its output stays for later runs
     beside: Ref | None = None  # a second input, read where the stage reads its first
 
     @property
@@ -104,16 +105,19 @@ class Passes:
 
     def emit(self, node: Node | None, measures: tuple[Asked, ...], sink: Target | None) -> None:
         source, links = self.source, list(node.chain) if node else []
+        # A result that is kept, or that is read further than its block, is there before anything else is made of it.
         beyond = any(before or after for asked in measures for before, after in asked.measure.halo)
-        for link in links if beyond and sink is None else links[:-1]:
-            if id(link) in self.cut and id(link) not in self.arrays:
+        for link in links:
+            last = link is links[-1]
+            apart = sink is None and bool(measures if link.keep else beyond) if last else True
+            if apart and (link.keep or id(link) in self.cut) and id(link) not in self.arrays:
                 self.emit(link, (), None)
         for n, link in reversed(list(enumerate(links))):
             if id(link) in self.arrays:
                 source, links = Ref(self.arrays[id(link)]), links[n + 1 :]
                 break
-        if sink is None and links and id(links[-1]) in self.kept | self.cut:
-            sink = Target(f"{self.prefix}.{self.called(links[-1])}", "scratch")
+        if sink is None and links and (links[-1].keep or id(links[-1]) in self.kept | self.cut):
+            sink = Target(f"{self.prefix}.{self.called(links[-1])}", "kept" if links[-1].keep else "scratch")
             self.arrays[id(links[-1])] = sink.name
         if sink is not None:
             self.targets.append(sink)

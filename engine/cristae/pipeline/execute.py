@@ -26,6 +26,7 @@ from cristae.pipeline import generation as gen
 from cristae.pipeline.audit import compare
 from cristae.pipeline.collapse import arranged
 from cristae.pipeline.job import Job, Outcome, Settings, block_of, voxel_bytes
+from cristae.pipeline.keeping import note_kept, reuse, share
 from cristae.pipeline.placing import (
     digests,
     drop_scratch,
@@ -90,11 +91,13 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         work = work_of(job, tuple(generation.frozen["block"]), settings, limit, generation)
         path, digest = _save(work)
         record_places(job, generation)
+        note_kept(job, generation)
         write_bytes(generation.folder / "left_out.json", json.dumps(dict(job.left_out)).encode())
         reached("begun")
         refuse(make_plan(work, cluster.threads), limit, None)
         journal = Journal.load(generation.folder, [len(work.layout(p)) for p in work.passes])
         retried = journal.retry_aside()
+        reuse(job, work, journal)
         with _recorded(generation.folder / "events.jsonl", listen) as events:
             facts = {"name": job.name, "cluster": str(cluster), "committed": journal.recovered, "retried": retried}
             events({"event": "start", **facts})
@@ -108,6 +111,7 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
             gen.lose(generation, lost)
             work = replace(work, lost=totals.lost)
             found = finish_outputs(job, work, generation, journal.damaged_files, journal.grown)
+            share(job, generation, totals.lost)
             sweep(generation, *(p for p in job.finals if p.is_dir()))
             _forget_scratch(work, journal, generation)
             found |= {"calls": totals.calls, "retries": totals.retries, "seconds": round(time.monotonic() - start, 2)}

@@ -97,6 +97,12 @@ def _facts(fact: Stage | Measure) -> dict[str, Any]:
     }
 
 
+def fingerprint(fact: Stage | Measure) -> dict[str, Any]:
+    """All that a stage or measure depends on, what it asks for included."""
+    asks = {name: fingerprint(measure) for name, measure in sorted(fact.asks.items())}
+    return {"name": fact.name, **_facts(fact), "asked": asks}
+
+
 def _name(named: dict[str, dict[str, Any]], facts: dict[str, Any], name: str) -> str:
     for n in count(1):
         called = name if n == 1 else f"{name}#{n}"

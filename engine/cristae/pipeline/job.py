@@ -56,6 +56,9 @@ class Job:
     files: tuple[FileOutput, ...] = ()
     choices: tuple[Choice, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # digest for each image, by the array that is kept
     left_out: Mapping[str, str] = field(default_factory=dict)  # images that could not be opened: why, by name
 
     @property

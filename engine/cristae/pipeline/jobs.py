@@ -16,6 +16,7 @@ from cristae.pipeline.file import PipelineFile, holders_first
 from cristae.pipeline.generation import latest
 from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
+from cristae.pipeline.keeping import digest_of
 from cristae.pipeline.methods import paragraph
 from cristae.pipeline.objects import object_passes, one_channel, spec_of, table_measures
 from cristae.pipeline.operations import build
@@ -201,6 +202,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     arrays: list[ArrayOutput] = []
     files: list[FileOutput] = []
     choices: list[Choice] = []
+    kept: dict[str, tuple[str, ...]] = {}
     columns: dict[str, Any] = {}
     several = len(pipeline.objects) > 1
     ends: dict[str, str] = {}
@@ -218,11 +220,13 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         passes += built.passes
         targets += built.targets
         choices += built.choices
+        told = [{**v.identity(), **inputs.facts, "channel": str(item.channel)} for v in volumes] if built.kept else []
+        kept |= {array: tuple(digest_of(steps, facts) for facts in told) for array, steps in built.kept.items()}
         for n, image in enumerate(images):
             arrays += [
                 _array_output(root, in_store, image.name, n, target, several, volumes[n].path, inputs)
                 for target in built.targets
-                if target.kind != "scratch"
+                if target.kind not in ("scratch", "kept")
             ]
         folder = root / "tables" / item.name if in_store else root / item.name if several else root
         if built.table is not None:
@@ -243,6 +247,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         tuple(files),
         tuple(choices),
         _facts(pipeline, inputs, columns, batch),
+        kept,
         batch.failed,
     )
 

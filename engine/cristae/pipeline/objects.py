@@ -51,6 +51,7 @@ class ObjectPasses:
     overview: str | None  # key of the answer that holds its projections
     cuts: tuple[Cut, ...]  # thresholds, in the order of the steps
     steps: tuple[Stage, ...]
+    kept: Mapping[str, tuple[Stage, ...]]  # steps that give each array that is kept
 
 
 def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> ObjectPasses:
@@ -88,6 +89,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         key,
         tuple(cut for cut, _ in thresholds),
         tuple(node.stage for node in leaf.chain),
+        {passes.arrays[id(n)]: tuple(link.stage for link in n.chain) for n in leaf.chain if n.keep},
     )
 
 
@@ -111,8 +113,6 @@ def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
             continue
         if step.name not in stages():
             raise InvalidConfiguration(f"step {step.name} is part of the format but not built yet; leave it out")
-        if step.keep:
-            raise InvalidConfiguration(f"step {step.name}: keep is part of the format but not built yet; leave it out")
         before = parent.spec if parent else spec
         if step.name == "label":
             refuse_float_mask("label", before)
@@ -125,17 +125,17 @@ def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
                     f"object {item.name} is within {item.within}, and its labels are split or multilabel; leave one of them out"
                 )
             held = within(item.within, voxel_um=before.voxel_um)
-            parent = Node("within", held, parent, held.output(before), Ref(item.within))
+            parent = Node("within", held, parent, held.output(before), beside=Ref(item.within))
             before, params = parent.spec, {**params, "multilabel": True}
         if step.name == "split":
             refuse_float_mask("split", before)
         if step.name == "split" and params.get("by") == "intensity":
             seen = heights(voxel_um=before.voxel_um, sigma_um=params.get("sigma_um", 0.0))
-            parent = Node("heights", seen, parent, seen.output(before), raw)
+            parent = Node("heights", seen, parent, seen.output(before), beside=raw)
             before = parent.spec
         stage = build(step.name, params, before)
         _warn_of_small(step, before)
-        node = Node(step.label or step.name, stage, parent, stage.output(before))
+        node = Node(step.label or step.name, stage, parent, stage.output(before), step.keep and step.name != "label")
         if step.label:
             named[step.label] = node
     leaf = leaf or node

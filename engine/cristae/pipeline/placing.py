@@ -21,6 +21,7 @@ from cristae.blocks.work import Image, Pass, Work
 from cristae.grid import inner_chunk
 from cristae.pipeline.generation import Generation
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job, Settings
+from cristae.pipeline.keeping import place_of
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.create import create_volume, publish, register_label
 from cristae.store.durable import digest
@@ -55,9 +56,11 @@ def placed(job: Job, generation: Generation) -> tuple[Image, ...]:
     """The images with the places of the run's arrays as they are now: staged, or already in place."""
     places: list[dict[str, str]] = [{} for _ in job.images]
     for target in job.targets:
-        if target.kind == "scratch":
-            for n, image in enumerate(job.images):
+        for n, image in enumerate(job.images):
+            if target.kind == "scratch":
                 places[n][target.name] = str(generation.folder / "scratch" / image.name / f"{target.name}.zarr")
+            elif target.kind == "kept":
+                places[n][target.name] = str(place_of(job, generation, target.name, n))
     for n, output in enumerate(job.arrays):
         staged = staged_place(generation, n, output)
         moved = is_published(generation) and not staged.exists()
