@@ -12,7 +12,7 @@ from pipeline.test_job import MAIN, VOXEL_UM, done, expected, main_job, store, v
 from polars.testing import assert_frame_equal
 from skimage.filters import threshold_otsu
 
-from cristae.errors import PlanRefused
+from cristae.errors import InvalidConfiguration, PlanRefused
 from cristae.filters import gaussian
 from cristae.pipeline import results
 from cristae.pipeline.file import load
@@ -138,3 +138,27 @@ def test_a_refusal_names_what_the_user_changed(cell: Path, tmp_path: Path) -> No
     ):
         with pytest.raises(PlanRefused, match=said):
             done(changed)
+
+
+def test_a_background_is_taken_from_intensities_and_recorded(cell: Path, tmp_path: Path) -> None:
+    text = MAIN.replace("{columns:", "{background: 90.5, columns:")
+    assert "90.5" in text
+    done(main_job(cell, tmp_path / "plain"))
+    done(main_job(cell, tmp_path / "less", text=text))
+    plain, less = (polars.read_parquet(tmp_path / n / "objects.parquet") for n in ("plain", "less"))
+    for name in ("mean", "min", "max"):
+        np.testing.assert_allclose(less[f"intensity_{name}"], plain[f"intensity_{name}"] - 90.5, rtol=1e-12)
+    np.testing.assert_allclose(less["intensity_sum"], plain["intensity_sum"] - 90.5 * plain["voxels"], rtol=1e-12)
+    same = [c for c in plain.columns if c.removeprefix("intensity_") not in ("sum", "mean", "min", "max")]
+    assert_frame_equal(less.select(same), plain.select(same))
+    said = {r["column"]: r["definition"] for r in rows(tmp_path / "less" / "columns.csv")}
+    assert (
+        "less a background of 90.5 in each voxel" in said["intensity_mean"]
+        and "background" not in said["intensity_std"]
+    )
+    assert "less a background of 90.5" in (tmp_path / "less" / "methods.md").read_text(encoding="utf-8")
+    with pytest.raises(PlanRefused, match="backgrounds"):
+        done(main_job(cell, tmp_path / "less"))
+    for wrong in ("-1", "true", "dark"):
+        with pytest.raises(InvalidConfiguration, match="background is"):
+            main_job(cell, tmp_path / "wrong", text=text.replace("90.5", wrong))

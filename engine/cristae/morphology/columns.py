@@ -141,6 +141,7 @@ def finish_rows(
     shape: Shape,
     translation_um: Sequence[float] | None = None,
     channel: str | None = None,
+    background: float = 0,
 ) -> dict[str, np.ndarray]:
     """Columns of one group from its merged rows: `label` first, one value a label, labels in rising order.
 
@@ -150,6 +151,7 @@ def finish_rows(
     rows : sorted by label and origin, as `merge` leaves them; all rows of each label.
     voxel_um, shape, translation_um : of the volume; index 0 lies at the translation.
     channel : appended to the names of intensity columns, where a table has several channels.
+    background : taken from the intensity of each voxel.
     """
     origin = tuple(translation_um) if translation_um is not None else (0.0,) * len(voxel_um)
     finish: Mapping[str, Callable[[], dict[str, np.ndarray]]] = {
@@ -157,7 +159,7 @@ def finish_rows(
         "shape": lambda: finish_shape(rows, voxel_um=voxel_um, shape=shape, translation_um=origin),
         "surface": lambda: finish_windows(rows, voxel_um=voxel_um),
         "topology": lambda: finish_windows(rows, voxel_um=voxel_um),
-        "intensity": lambda: finish_intensity(rows, voxel_um=voxel_um, translation_um=origin),
+        "intensity": lambda: finish_intensity(rows, voxel_um=voxel_um, translation_um=origin, background=background),
     }
     if group not in finish:
         raise _unknown(group, list(finish))

@@ -105,11 +105,12 @@ def _refuse_non_finite(labels: Region, image: Region, core: Box, channel: str) -
 
 
 def finish_intensity(
-    rows: np.ndarray, *, voxel_um: Sequence[float], translation_um: Sequence[float]
+    rows: np.ndarray, *, voxel_um: Sequence[float], translation_um: Sequence[float], background: float = 0
 ) -> dict[str, np.ndarray]:
     """Columns of one channel, without its name.
 
-    The weighted centroid of an object whose sum is 0 is NaN.
+    background : what a voxel shows where there is nothing; taken from sum, mean, min and max. The weighted centroid is that of the
+        raw channel, and NaN where an object's sum is 0.
 
     Raises
     ------
@@ -145,4 +146,12 @@ def finish_intensity(
     for a, axis in list(enumerate("zyx"))[-ndim:]:
         i = a - (3 - ndim)
         columns[f"intensity_centroid_{axis}_um"] = centre[:, a] * voxel_um[i] + translation_um[i]
+    if background:
+        columns["intensity_sum"] = columns["intensity_sum"] - background * count
+        for name in ("intensity_mean", "intensity_min", "intensity_max"):
+            columns[name] = columns[name] - background
     return columns
+
+
+SUBTRACTED = ("intensity_sum", "intensity_mean", "intensity_min", "intensity_max")
+"""Columns that a background is taken from."""

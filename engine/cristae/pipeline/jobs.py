@@ -206,6 +206,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     columns: dict[str, Any] = {}
     several = len(pipeline.objects) > 1
     ends: dict[str, str] = {}
+    backgrounds: dict[str, float] = {}
     left_out = {name: {**batch.columns[name], "flags": f"left out: {why}"} for name, why in batch.failed.items()}
     for item in holders_first(pipeline.objects):
         try:
@@ -231,8 +232,12 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         folder = root / "tables" / item.name if in_store else root / item.name if several else root
         if built.table is not None:
             columns[item.name] = built.table.groups[0].columns
+            if taken := max(group.background for group in built.table.groups):
+                backgrounds[item.name] = taken
         seen_in = _channel_name(volumes[0], item.channel if item.channel is not None else inputs.channel)
-        text = paragraph(item.name, seen_in, built.steps, columns.get(item.name, ()), volumes, inputs)
+        text = paragraph(
+            item.name, seen_in, built.steps, columns.get(item.name, ()), volumes, inputs, backgrounds.get(item.name, 0)
+        )
         files += result_files(
             folder, item.name, built.table, built.cuts, built.overview, text, images, in_store, left_out
         )
@@ -246,7 +251,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         tuple(arrays),
         tuple(files),
         tuple(choices),
-        _facts(pipeline, inputs, columns, batch),
+        _facts(pipeline, inputs, columns, batch) | ({"backgrounds": backgrounds} if backgrounds else {}),
         kept,
         batch.failed,
     )

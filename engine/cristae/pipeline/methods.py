@@ -19,14 +19,21 @@ NAMED = ("numpy", "scipy", "scikit-image", "connected-components-3d")
 
 
 def paragraph(
-    name: str, channel: str, steps: Sequence[Stage], columns: Sequence[str], volumes: Sequence[Volume], inputs: Inputs
+    name: str,
+    channel: str,
+    steps: Sequence[Stage],
+    columns: Sequence[str],
+    volumes: Sequence[Volume],
+    inputs: Inputs,
+    background: float = 0,
 ) -> str:
     """One object's paragraph, in Markdown. Step by step: what the step does, and every parameter it had."""
     installed = versions()
     known = ", ".join(f"{package} {installed[package]}" for package in NAMED if package in installed)
     done = "; ".join(f"({n}) {_sentence(stage)}" for n, stage in enumerate(steps, 1))
+    taken = f", less a background of {background:g} in each voxel" if background else ""
     measured = (
-        " Objects were measured on the raw image, not on a filtered one; columns.csv defines each column, and summary.csv "
+        f" Objects were measured on the raw image, not on a filtered one{taken}; columns.csv defines each column, and summary.csv "
         "lists counts and thresholds of every image."
         if columns
         else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -208,11 +209,22 @@ def _table_of(
     else:
         channels = [volume.channel_index(c) for c in (chosen if isinstance(chosen, list | tuple) else [chosen])]
     columns = step.params.get("columns")
-    return table_measures(item.name, leaf.spec, "input", channels, volume, columns)
+    background = step.params.get("background", 0)
+    if isinstance(background, bool) or not isinstance(background, int | float) or not 0 <= background < inf:
+        raise InvalidConfiguration(
+            f"measure: background is {background!r}, but must be a number, 0 or more, in units of the image"
+        )
+    return table_measures(item.name, leaf.spec, "input", channels, volume, columns, background)
 
 
 def table_measures(
-    name: str, spec: Spec, raw: str, channels: Sequence[int], image: Volume | None, columns: Sequence[str] | None
+    name: str,
+    spec: Spec,
+    raw: str,
+    channels: Sequence[int],
+    image: Volume | None,
+    columns: Sequence[str] | None,
+    background: float = 0,
 ) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
     """Measures of a table and the columns each gives. Intensity is of the raw channels, never of a filter."""
     from cristae.morphology.columns import expand, group_of
@@ -233,5 +245,7 @@ def table_measures(
         beside = () if part.channel is None else (Ref(raw, channels[part.channel]),)
         key = f"{name}/table/{part.measure.name}" + (f"-{beside[0].channel}" if beside else "")
         asked.append(Asked(key, part.measure, {}, beside))
-        groups += [Group(key, g, shown, part.suffix if g == "intensity" else None) for g in part.groups]
+        for g in part.groups:
+            own = g == "intensity"
+            groups.append(Group(key, g, shown, background if own else 0, part.suffix if own else None))
     return tuple(asked), tuple(groups)

@@ -33,11 +33,16 @@ def stages() -> Mapping[str, Callable[..., Stage]]:
     return dict(sorted(found.items()))
 
 
-def measure(columns: Sequence[str] = ("shape", "intensity"), channels: Sequence[str | int] | str | None = None) -> None:
+def measure(
+    columns: Sequence[str] = ("shape", "intensity"),
+    channels: Sequence[str | int] | str | None = None,
+    background: float = 0,
+) -> None:
     """Columns of every object, after label: a table beside the labels.
 
     columns : groups (index, shape, surface, topology, intensity) and single columns
     channels : whose intensity is measured, by name or number; "all"; by default the object's own
+    background : what a voxel shows where there is nothing, in units of the image; taken from the sum, mean, min and max of intensity
     """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from cristae.blocks import answers as stored
 from cristae.blocks.work import Frame, Work, group_of
 from cristae.morphology.columns import COLUMNS, Column, finish_rows
+from cristae.morphology.intensity import SUBTRACTED
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.tables import TableWriter
 
@@ -26,6 +27,7 @@ class Group:
     key: str
     name: str  # of the group in `morphology`
     columns: tuple[str, ...]  # of the whole table, in its order
+    background: float = 0  # taken from the intensity of each voxel
     channel: str | None = None  # ends the intensity columns' names where there are several channels
 
 
@@ -59,7 +61,12 @@ class Table:
         """Every column that is measured, and what it is."""
         for name in self.groups[0].columns:
             if (plain := _plain(name)) in COLUMNS:
-                yield name, COLUMNS[plain]
+                about, background = COLUMNS[plain], max(group.background for group in self.groups)
+                if background and plain in SUBTRACTED:
+                    about = replace(
+                        about, definition=f"{about.definition}; less a background of {background:g} in each voxel"
+                    )
+                yield name, about
         if self.holder is not None:
             yield self.holder.column, Column("", "label of the object that holds this one, in its own table", "index")
 
@@ -87,6 +94,7 @@ class Table:
                 shape=spec.shape,
                 translation_um=translation,
                 channel=group.channel,
+                background=group.background,
             )
         n = len(found["label"])
         head = {
