@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cristae.cluster.executor import Done, Executor, open_cluster
+from cristae.cluster.executor import Done, Executor, Scheduler, open_cluster
 from cristae.cluster.model import Cluster
 from cristae.errors import InvalidConfiguration
 
@@ -157,3 +157,19 @@ def test_an_address_where_nobody_answers_is_refused() -> None:
         open_cluster(Cluster("address", 1, "tcp://127.0.0.1:9")),
     ):
         pass
+
+
+class Lost:
+    """A future whose worker died after it had finished: pending when it is looked at, done again when it is asked."""
+
+    status = "pending"
+
+    def exception(self) -> None:
+        return None
+
+    def result(self) -> int:
+        return 7
+
+
+def test_a_result_that_was_lost_and_made_again_is_the_result() -> None:
+    assert Scheduler(client=None)._settle("a", Lost()) == Done("a", 7)

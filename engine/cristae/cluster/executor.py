@@ -140,6 +140,8 @@ class Scheduler:
             if future.status == "cancelled":
                 return Done(key, error=CristaeError("the scheduler dropped the task"), died=True)
             error = future.exception()
+            if error is None:  # lost with its worker after it had finished, and by now done again
+                return Done(key, future.result())
             return Done(key, error=error, died=isinstance(error, KilledWorker))
         except Exception as lost:  # the worker died after it had finished, before its result was fetched
             return Done(key, error=lost, died=True)
