@@ -41,7 +41,8 @@ def cristae(gamma: str) -> Callable[[Turn], Mapping[str, Any]]:
     def run(turn: Turn) -> Mapping[str, Any]:
         import polars
 
-        do(pipeline(steps(gamma), turn.inputs / "tiny.zarr", turn.folder / "tiny", VOXEL_UM), "auto")
+        # In several blocks: one block would be a single pass, in which nothing is merged.
+        do(pipeline(steps(gamma), turn.inputs / "tiny.zarr", turn.folder / "tiny", VOXEL_UM), "auto", (16, 32, 32))
         job = pipeline(steps(gamma), turn.inputs / "image.zarr", turn.folder / "image", VOXEL_UM)
         with turn.clock():
             made = do(job, "auto")

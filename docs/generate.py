@@ -77,7 +77,7 @@ def _errors(thing: type) -> Iterator[str]:
 
 def _steps() -> Iterator[str]:
     import cristae
-    from cristae.pipeline.operations import BY_THE_ENGINE, PLANNED, parameters, stages
+    from cristae.pipeline.operations import BY_THE_ENGINE, OTHERS, PLANNED, parameters, stages
 
     given = " and ".join(f"`{word}`" for word in sorted(BY_THE_ENGINE))
     yield f"What `steps:` of a pipeline may name. {given} come from the image; in a notebook they are arguments."
@@ -88,6 +88,10 @@ def _steps() -> Iterator[str]:
             yield f"{next(text(builder))} All about it: [{name}](#{name})."
         else:
             yield from text(builder)
+    for name, about in OTHERS.items():
+        shown = ", ".join(_parameter(p) for p in parameters(name).values())
+        yield from ("", f"### Step {name}", "", _code(f"{name}: {{{shown}}}", "text"), "")
+        yield from text(about)
     yield from ("", f"Known to the format and not built yet: {', '.join(f'`{n}`' for n in PLANNED)}.")
 
 

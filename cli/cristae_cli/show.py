@@ -206,9 +206,9 @@ def show_stages(name: str | None, schema: bool) -> None:
     from difflib import get_close_matches
 
     from cristae.errors import InvalidConfiguration
-    from cristae.pipeline.operations import PLANNED, measure, parameters, stages
+    from cristae.pipeline.operations import OTHERS, PLANNED, parameters, stages
 
-    found = {**stages(), "measure": measure}
+    found = {**stages(), **OTHERS}
     if name in PLANNED:
         raise InvalidConfiguration(f"step {name} is part of the format but not built yet")
     if name is not None and name not in found:

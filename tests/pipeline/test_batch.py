@@ -359,6 +359,15 @@ def test_sheets_of_other_hands_are_read(folder: Path) -> None:
         assert (sample.name, sample.columns) == ("cell0", {"condition": "a"})
 
 
+def test_a_file_of_one_channel_has_the_name_that_the_sheet_gives_it(folder: Path) -> None:
+    lines = ["cell0.tif,one,mito", "cell1.tif,two,mito", "cell2.tif,two,vesicle"]
+    one, two = gathered([str(sheet(folder, "path,image,c", *lines))], SIZED).samples
+    assert [c.name for c in one.volume.channels] == ["mito"] and [c.name for c in two.volume.channels] == [
+        "mito",
+        "vesicle",
+    ]
+
+
 def test_images_of_one_run_have_the_same_channels(tmp_path: Path) -> None:
     for name, channels in (("a", ("cell", "mito")), ("b", ("mito", "cell")), ("c", ("cell",)), ("d", ("cell", "mito"))):
         made = create_volume(
@@ -369,10 +378,14 @@ def test_images_of_one_run_have_the_same_channels(tmp_path: Path) -> None:
             made.write(Box.whole(voxels().shape), voxels(), c=c)
         publish(made)
     a, b, c, d = (str(tmp_path / f"{n}.ome.zarr") for n in "abcd")
-    for words in ([a, b], [a, c], [c, a]):
+    for words, channel in (([a, b], "cell"), ([a, b], "0"), ([a, c], "mito"), ([a, c], 1), ([c, a], None)):
         with pytest.raises(InvalidInput, match="run them apart"):
-            job_of(words, tmp_path / "out", Inputs(channel="cell" if words[0] == a else None))
+            job_of(words, tmp_path / "out", Inputs(channel=channel))
     job_of([a, d], tmp_path / "out", Inputs(channel="mito"))
+    job_of([c, a, d], tmp_path / "out", Inputs(channel="cell"))  # what nobody asks for may be missing
+    every = MAIN.replace("{columns:", "{channels: all, columns:")
+    with pytest.raises(InvalidInput, match="run them apart"):
+        run_job(load(every, known()), [a, c], str(tmp_path / "out"), Inputs(channel="cell"))
     text = MAIN.replace("steps:", "channel: cell\nsteps:")
     with pytest.raises(InvalidConfiguration, match="--channel mito: the pipeline names channel cell already"):
         run_job(load(text, known()), [a], str(tmp_path / "out"), Inputs(channel="mito"))

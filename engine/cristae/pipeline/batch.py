@@ -96,7 +96,9 @@ def gathered(words: Sequence[str], inputs: Inputs) -> Batch:
 def _sample(image: str, rows: Sequence[_Row], inputs: Inputs) -> Sample:
     opened = [replace(inputs, scene=row.scene or inputs.scene).open(row.path) for row in rows]
     if len(rows) == 1:
-        volume = opened[0]
+        volume, channel = opened[0], rows[0].place[1]
+        if channel and volume.channel_count == 1:
+            volume = replace(volume, channels=(replace(volume.channels[0], name=channel),))
     else:
         places: dict[Place, Volume] = {}
         for row, part in zip(rows, opened, strict=True):

@@ -223,6 +223,8 @@ def _step(document: Document, route: Route, written: Any) -> tuple[str, dict[str
     params = written[name]
     if name == "measure" and isinstance(params, list):
         params = {"columns": params}
+    if name == "project" and isinstance(params, str):
+        params = {"method": params}
     if not isinstance(params, dict | None):
         raise document.wrong(
             (*route, name),

@@ -18,7 +18,7 @@ from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.keeping import digest_of
 from cristae.pipeline.methods import paragraph
-from cristae.pipeline.objects import object_passes, one_channel, spec_of, table_measures
+from cristae.pipeline.objects import object_passes, one_channel, seen_by, spec_of, table_measures
 from cristae.pipeline.operations import build
 from cristae.pipeline.results import result_files
 from cristae.pipeline.tables import Table
@@ -176,6 +176,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     name = "-".join(o.name for o in pipeline.objects)
     if out is not None:
         batch = batch.ordered(_images_before(Path(absolute(out)) / ".cristae" / name))
+    batch = replace(batch, samples=tuple(replace(s, volume=seen_by(pipeline, s.volume)) for s in batch.samples))
     volumes = [sample.volume for sample in batch.samples]
     _unlike(volumes)
     named = [item.channel for item in pipeline.objects if item.channel is not None]
@@ -184,7 +185,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             f"--channel {inputs.channel}: the pipeline names channel {named[0]} already; leave --channel out, or change the pipeline "
             "with --set channel=..."
         )
-    _same_channels(volumes, by_name=any(isinstance(c, str) and not c.isdecimal() for c in (*named, inputs.channel)))
+    _same_channels(volumes, pipeline, inputs)
     images = tuple(Image(sample.name, {"input": sample.volume}, columns=sample.columns) for sample in batch.samples)
     frames = tuple(f for n, v in enumerate(volumes) for f in inputs.frames(n, v))
     in_store = out is None
@@ -295,15 +296,34 @@ def _array_output(
     return ArrayOutput(target.name, number, target.kind, final, None, os.path.relpath(source, final))
 
 
-def _same_channels(volumes: Sequence[Volume], by_name: bool) -> None:
-    # A channel is resolved once, in the first image.
+def _same_channels(volumes: Sequence[Volume], pipeline: PipelineFile, inputs: Inputs) -> None:
+    # A channel is resolved once, in the first image; those that nothing asks for may differ.
+    measured = [
+        step.params.get("channels") for item in pipeline.objects for step in item.steps if step.name == "measure"
+    ]
+    listed = [
+        c for some in measured for c in (some if isinstance(some, list | tuple) else [some] if some is not None else [])
+    ]
+    wanted = [item.channel if item.channel is not None else inputs.channel for item in pipeline.objects] + listed
     first = volumes[0]
     for other in volumes[1:]:
         names = [[c.name for c in v.channels] for v in (other, first)]
-        if names[0] != names[1] and (by_name or max(map(len, names)) > 1):
+        if names[0] != names[1] and not all(_same_channel(first, other, channel) for channel in wanted):
             raise InvalidInput(
                 f"{other.path} has the channels {', '.join(names[0])} but {first.path} has {', '.join(names[1])}; run them apart"
             )
+
+
+def _same_channel(first: Volume, other: Volume, channel: str | int | None) -> bool:
+    """Whether a channel is the same in two images that differ in some; "all" is not."""
+    if channel is None:
+        return first.channel_count == other.channel_count == 1
+    try:
+        numbers = [volume.channel_index(channel) for volume in (first, other)]
+    except InvalidInput:
+        return False
+    named = [volume.channels[n].name for volume, n in zip((first, other), numbers, strict=True)]
+    return numbers[0] == numbers[1] and (named[0] == named[1] or first.channel_count == other.channel_count == 1)
 
 
 def _unlike(volumes: Sequence[Volume]) -> None:

@@ -12,6 +12,7 @@ from cristae.labels import within
 from cristae.pipeline.generation import versions
 from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.operations import stages
+from cristae.store.projected import Projected
 from cristae.store.volume import Volume
 
 NAMED = ("numpy", "scipy", "scikit-image", "connected-components-3d")
@@ -73,5 +74,7 @@ def _images(volumes: Sequence[Volume], inputs: Inputs) -> str:
     else:
         frames = sum(volume.frames for volume in volumes)
         over = f", {frames} time points in all" if frames > len(volumes) else ""
+    if isinstance(first, Projected):
+        over = f"; the brightest voxel along z of {first.depth} planes{over}"
     box = ", ".join(f"{axis} {start} to {stop - 1}" for axis, (start, stop) in (inputs.crop or {}).items())
     return f"{images} ({voxel} of {sizes} um along {axes}{over}{f', cropped to the voxels {box}' if box else ''})"

@@ -18,11 +18,12 @@ from cristae.filters import heights
 from cristae.labels import within
 from cristae.morphology.intensity import intensity
 from cristae.pipeline.compile import Choice, Node, Passes, cuts, refuse_float_mask, staged
-from cristae.pipeline.file import Object, Step
+from cristae.pipeline.file import Object, PipelineFile, Step
 from cristae.pipeline.operations import build, stages
 from cristae.pipeline.projection import projections
 from cristae.pipeline.results import Cut
 from cristae.pipeline.tables import Group, Holder, Table
+from cristae.store.projected import projected
 from cristae.store.volume import Volume
 
 
@@ -94,6 +95,31 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     )
 
 
+def seen_by(pipeline: PipelineFile, volume: Volume) -> Volume:
+    """What the objects of a pipeline work on: the volume, or where they begin with it, its projection.
+
+    Raises
+    ------
+    InvalidConfiguration : if only some of them do, or it is of another kind.
+    InvalidInput : if the volume is no stack.
+    """
+    ways = {item.steps[0].params.get("method", "max") if _projects(item) else None for item in pipeline.objects}
+    if ways == {None}:
+        return volume
+    if ways != {"max"}:
+        said = (
+            "only some objects begin with project"
+            if None in ways
+            else f"project: {ways.pop()} is not known; the one method is max"
+        )
+        raise InvalidConfiguration(f"{pipeline.path}: {said}" + ("; give it to all or to none" if None in ways else ""))
+    return projected(volume)
+
+
+def _projects(item: Object) -> bool:
+    return bool(item.steps) and item.steps[0].name == "project"
+
+
 def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
     """The last node of an object's steps, which knows those before it, and its measure step. raw : the channel it works on.
 
@@ -105,7 +131,13 @@ def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
     node: Node | None = None
     leaf: Node | None = None
     table: Step | None = None
-    for step in item.steps:
+    for n, step in enumerate(item.steps):
+        if step.name == "project":
+            if n:
+                raise InvalidConfiguration(
+                    f"object {item.name}: project is how the image is read; make it the first step"
+                )
+            continue
         parent = named[step.source] if step.source is not None else node
         if step.name == "measure":
             if parent is None or parent.stage.name != "label":

@@ -14,7 +14,6 @@ from cristae.errors import InvalidConfiguration
 ROOMS = ("filters", "labels")
 PLANNED = (
     "flatfield",
-    "project",
     "segment",
     "skeleton",
 )
@@ -46,16 +45,27 @@ def measure(
     """
 
 
+def project(method: str = "max") -> None:
+    """The brightest voxel along z in place of the stack, before everything else.
+
+    method : "max"; `project: max` is the short form. The first step of every object, or of none: all that follows is in the plane
+    """
+
+
+OTHERS: Mapping[str, Callable[..., None]] = {"measure": measure, "project": project}
+"""Steps that are no stage: one makes the table, one is how the image is read."""
+
+
 def parameters(name: str) -> Mapping[str, inspect.Parameter]:
     """What a user may set on a step."""
-    signature = inspect.signature(measure if name == "measure" else stages()[name])
+    signature = inspect.signature(OTHERS[name] if name in OTHERS else stages()[name])
     return {k: p for k, p in signature.parameters.items() if k not in BY_THE_ENGINE}
 
 
 def known() -> Mapping[str, tuple[str, ...] | None]:
     """Step names and the parameters of each, as the pipeline file's reader wants them; None where they are not listed yet."""
     found = {name: tuple(parameters(name)) for name in stages()}
-    return {**dict.fromkeys(PLANNED), **found, "measure": tuple(parameters("measure"))}
+    return {**dict.fromkeys(PLANNED), **found, **{name: tuple(parameters(name)) for name in OTHERS}}
 
 
 def build(name: str, params: Mapping[str, Any], spec: Spec) -> Stage:

@@ -16,7 +16,7 @@ from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.grid import Box
 from cristae.pipeline.compile import Node
 from cristae.pipeline.file import PipelineFile, holders_first
-from cristae.pipeline.objects import chain_of, one_channel, spec_of
+from cristae.pipeline.objects import chain_of, one_channel, seen_by, spec_of
 from cristae.pipeline.picture import GROUND, overview
 from cristae.store.volume import Volume
 
@@ -57,8 +57,9 @@ def preview(
     if not 0 <= t < volume.frames:
         raise InvalidInput(f"--time {t} is outside the {volume.frames} time points of {volume.path}")
     done: dict[str, Array] = {}
-    panels = []
+    panels, stack = [], volume
     for setting, pipeline in pipelines.items():
+        volume = seen_by(pipeline, stack)
         held: dict[Ref, Array] = {}
         for item in holders_first(pipeline.objects):
             c = one_channel(volume, item.channel if item.channel is not None else channel)
