@@ -24,6 +24,7 @@ class Overview:
     key: str  # answer of `projections`
     image: int
     object: str
+    small: bool = False  # as one of many, which together should take no longer than their labels
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         from cristae.pipeline.picture import compose, write_png
@@ -38,5 +39,6 @@ class Overview:
         if volume.frames > 1:
             lines[-1] += f", time point {frame.t} of {volume.frames}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(path, compose(frames, title=image.name, lines=lines))
+        scale = {"magnified": 1} if self.small else {}
+        write_png(path, compose(frames, title=image.name, lines=lines, **scale))
         return {}

@@ -51,6 +51,7 @@ def compose(
     lines: Sequence[str] = (),
     values: Mapping[int, float] | None = None,
     values_title: str = "",
+    magnified: int = MAGNIFIED,
 ) -> np.ndarray:
     """(height, width, 3) uint8 RGB: projections with the outlines of labels, a scale bar and a caption.
 
@@ -58,6 +59,7 @@ def compose(
     title, lines : the caption under the panels; long lines are broken
     values : colour of each label from a gradient instead of its own hue; labels that are missing are grey
     values_title : what the values are, with their unit
+    magnified : screen pixels that a pixel of a frame takes at most
     """
     z_um, y_um, x_um = (float(v) for v in frames["pixel_um"])
     deep = len(frames["xz"]) > 1
@@ -66,7 +68,7 @@ def compose(
     width_um = frames["xy"].shape[1] * x_um
     stacked = heights_um[-1] <= 0.6 * heights_um[0]
     extent_um = (sum(heights_um), width_um) if stacked else (max(heights_um), len(panels) * width_um)
-    scale = _pixels_per_um(max(extent_um), min(y_um, x_um))
+    scale = _pixels_per_um(max(extent_um), min(y_um, x_um), magnified)
 
     low, high = _contrast(frames["xy"], frames["labels_xy"])
     hue = _hues if values is None else partial(_shades, values=values, bounds=_bounds(values))
@@ -90,7 +92,7 @@ def write_png(path: Path | str, rgb: np.ndarray) -> None:
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        Image.fromarray(rgb).save(unfinished, format="PNG", compress_level=4)
+        Image.fromarray(rgb).save(unfinished, format="PNG", compress_level=1)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -102,10 +104,10 @@ def round_length(longest: float) -> float:
     return max(m * decade for m in (1, 2, 5) if m == 1 or m * decade <= longest)
 
 
-def _pixels_per_um(extent_um: float, pixel_um: float) -> float:
+def _pixels_per_um(extent_um: float, pixel_um: float, magnified: int) -> float:
     """The scale of the picture, for panels whose longest side is `extent_um`."""
     smallest, largest = PICTURE_PIXELS
-    return min(largest / extent_um, max(smallest / extent_um, MAGNIFIED / pixel_um))
+    return min(largest / extent_um, max(smallest / extent_um, magnified / pixel_um))
 
 
 def _contrast(value: np.ndarray, label: np.ndarray) -> tuple[float, float]:

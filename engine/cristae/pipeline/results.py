@@ -30,6 +30,8 @@ from cristae.pipeline.overview import Overview, overview_name
 from cristae.pipeline.tables import Description, Table
 from cristae.store.bundle import Bundle, write_bytes
 
+FEW = 12
+"""Images of a collection up to which each is drawn as large as if it were alone."""
 PICTURES = 100
 """Images of a collection that get an overview; the pictures of ten thousand fields would take longer than their labels."""
 
@@ -158,7 +160,9 @@ def result_files(
     files.append(FileOutput(folder / "methods.md", Text(text)))
     if overview is not None:
         files += [
-            FileOutput(folder / overview_name(image.name, images), Overview(overview, n, item), image=n)
+            FileOutput(
+                folder / overview_name(image.name, images), Overview(overview, n, item, len(images) > FEW), image=n
+            )
             for n, image in enumerate(images[:PICTURES])
         ]
     return files
