@@ -27,7 +27,7 @@ class Overview:
     small: bool = False  # as one of many, which together should take no longer than their labels
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
-        from cristae.pipeline.picture import compose, write_png
+        from cristae.pipeline.picture import MAGNIFIED, compose, write_png
 
         number, frame = next((n, f) for n, f in enumerate(work.frames) if f.image == self.image)
         bundle = Bundle(stored.answer_path(work.folder, self.key))
@@ -39,6 +39,6 @@ class Overview:
         if volume.frames > 1:
             lines[-1] += f", time point {frame.t} of {volume.frames}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        scale = {"magnified": 1} if self.small else {}
-        write_png(path, compose(frames, title=image.name, lines=lines, **scale))
+        magnified = 1 if self.small else MAGNIFIED
+        write_png(path, compose(frames, title=image.name, lines=lines, magnified=magnified))
         return {}
