@@ -73,6 +73,8 @@ def sentence(event: dict[str, Any]) -> str | None:
     kind = event["event"]
     if kind == "start" and event["committed"]:
         return f"going on: {event['committed']} blocks are committed already"
+    if kind == "reused":
+        return f"taken from what an earlier run kept: {', '.join(event['steps'])}"
     if kind == "retry":
         return f"block {event['block']} failed ({event['error']}) and is tried again"
     if kind == "aside":

@@ -176,9 +176,25 @@ def test_a_run_gives_the_objects_of_the_whole_volume(tmp_path: Path, block: tupl
         ({"min_separation_um": 1, "sigma_um": 1}, "sigma_um belongs to by: intensity"),
         ({"min_separation_um": 1, "by": "intensity", "reach_um": 1}, "reach_um belongs to by: distance"),
         ({"min_separation_um": 1, "reach_um": -1.0}, "reach_um is -1.0"),
+        ({"min_separation_um": 1000}, "min_separation_um 1000 is 10000 voxels, farther than summits are looked for"),
         ({"min_separation_um": 1, "by": "intensity", "sigma_um": -1.0}, "sigma_um is -1.0"),
     ],
 )
 def test_wrong_parameters_are_named(params: dict[str, object], said: str) -> None:
     with pytest.raises(InvalidConfiguration, match=said):
         split(voxel_um=VOXEL_UM, **params)  # type: ignore[arg-type]
+
+
+def test_a_separation_larger_than_the_image_parts_nothing() -> None:
+    mask = balls()[:, :40]
+    found = split(voxel_um=VOXEL_UM, min_separation_um=6.0, reach_um=50.0)(mask)
+    np.testing.assert_array_equal(found > 0, mask)
+    assert found.max() == ndimage.label(mask, EVERY)[1]
+
+
+@pytest.mark.parametrize("between", ["fill_holes", "opening: {radius_um: 0.2}", "label: {multilabel: false}"])
+def test_nothing_may_join_again_what_was_parted(tmp_path: Path, between: str) -> None:
+    cell = store(tmp_path / "cell.ome.zarr", balls().astype(np.uint16))
+    text = PIPELINE.format(how="{min_separation_um: 1.0}").replace("  - label:", f"  - {between}\n  - label:")
+    with pytest.raises(InvalidConfiguration, match="after split would join what it parted"):
+        main_job(cell, text=text)

@@ -20,12 +20,14 @@ from cristae.pipeline import execute as module
 from cristae.pipeline.audit import audit
 from cristae.pipeline.batch import gathered
 from cristae.pipeline.execute import execute
+from cristae.pipeline.exporting import arrays_of
 from cristae.pipeline.file import load
 from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Job, Settings
 from cristae.pipeline.jobs import run_job
 from cristae.pipeline.operations import known
 from cristae.pipeline.status import runs_at, status
+from cristae.pipeline.viewing import views
 from cristae.store.create import create_volume, publish
 from cristae.store.facts import Channel
 from cristae.store.volume import open_volume
@@ -310,6 +312,9 @@ def test_an_image_whose_voxels_are_wrong_is_set_aside_and_joins_when_mended(
             np.testing.assert_array_equal(labels_of(out / "labels" / f"cell{n}.ome.zarr"), expected(voxels(n)))
         assert not (out / "labels" / "cell1.ome.zarr").exists()
         assert not audit(runs_at(str(out))[0]).findings
+        assert [p.name for p in arrays_of(str(out))] == ["cell0.ome.zarr", "cell2.ome.zarr"]
+        assert [view.name for view in views(str(out))] == ["cell0", "cell2"]
+        assert "cell1 could not be segmented" in (out / "methods.md").read_text(encoding="utf-8")
         found = status(runs_at(str(out))[0])
         assert [i.state for i in found.images] == ["done", "failed", "done"] and found.state == "set aside"
     make(tmp_path / "in", False)

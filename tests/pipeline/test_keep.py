@@ -11,7 +11,7 @@ import pytest
 from pipeline.test_job import done, labels_of, main_job, store, voxels
 from polars.testing import assert_frame_equal
 
-from cristae.errors import SetAside
+from cristae.errors import PlanRefused, SetAside
 from cristae.pipeline import execute as module
 from cristae.pipeline.audit import audit
 from cristae.pipeline.cleaning import clean, leftovers
@@ -65,6 +65,15 @@ def test_a_changed_last_step_calls_nothing_before_what_is_kept(tmp_path: Path, b
     assert not audit(changed.state).findings
     assert [left.what for left in leftovers(changed.state)] == ["a replaced result and its run"]
     assert (changed.state / "gen-0001" / "replaced").exists()  # until it is cleaned
+
+
+def test_a_step_that_is_no_longer_kept_is_said_in_words(tmp_path: Path) -> None:
+    cell = store(tmp_path / "cell.ome.zarr", voxels())
+    calls(main_job(cell, tmp_path / "out", text=PIPELINE), BLOCKS[1])
+    with pytest.raises(
+        PlanRefused, match="the order of the steps, or which of them are kept, changed since; give another"
+    ):
+        calls(main_job(cell, tmp_path / "out", text=PLAIN), BLOCKS[1])
 
 
 @pytest.mark.parametrize("block", BLOCKS)

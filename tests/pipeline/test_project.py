@@ -83,6 +83,18 @@ def test_a_run_in_the_plane(tmp_path: Path, block: tuple[int, ...]) -> None:
     assert plane(view, "z", 0, 1)[0].any()
 
 
+def test_the_projection_has_a_name_that_steps_may_work_from(tmp_path: Path) -> None:
+    cell = store(tmp_path / "cell.ome.zarr", voxels())
+    named = PIPELINE.replace("  - project: max", "  - project: max\n    as: flat").replace(
+        "  - threshold: {method: otsu}", "  - threshold: {method: otsu}\n    from: flat"
+    )
+    done(job(named, cell, tmp_path / "out"), Settings("none"))
+    flat = voxels().max(axis=0)
+    mask = threshold(method="otsu", voxel_um=VOXEL_UM[1:], dtype="uint16")(flat)
+    found = labels_of(tmp_path / "out" / "labels" / "cell.ome.zarr")
+    np.testing.assert_array_equal(found > 0, mask)
+
+
 def test_a_crop_and_a_preview_are_of_the_projection(tmp_path: Path) -> None:
     cell = store(tmp_path / "cell.ome.zarr", voxels())
     spans = {"z": (3, 9), "y": (4, 36)}
@@ -95,6 +107,9 @@ def test_a_crop_and_a_preview_are_of_the_projection(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (PIPELINE.replace("project: max", "project: {method: max, keep: true}"), "keep stores nothing here"),
+        (PIPELINE.replace("  - label", "  - label: {keep: true}"), "its labels stay anyway"),
+        (PIPELINE.replace("  - label\n", "  - label\n  - threshold: {value: 1}\n"), "put threshold before label"),
         (PIPELINE.replace("project: max", "project: mean"), "project: mean is not known; the one method is max"),
         (
             PIPELINE.replace("  - project: max\n", "").replace("  - label", "  - project: max\n  - label"),

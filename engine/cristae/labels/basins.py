@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, inf, isfinite
+from math import ceil, inf, isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ from cristae.labels.seams import (
 )
 from cristae.labels.union import Canonical
 
+LARGEST = 1 << 22
+"""Voxels of the box around a summit in which higher ones are looked for."""
 GROUND = float(np.finfo(np.float32).min)
 """Height of what is no foreground, where heights are given."""
 BY = ("distance", "intensity")
@@ -57,7 +59,7 @@ def split(
         radius of the smallest object
     by : a summit is where the "distance" to the ground is largest, or where the "intensity" of the raw channel is
     reach_um : for "distance": as far as it is measured; objects joined by a neck that is thicker than twice this stay one. By
-        default twice min_separation_um
+        default twice min_separation_um, so that a separation far below the objects' radius parts nothing but thin necks
     sigma_um : for "intensity": width of the Gaussian that smooths it
 
     Returns
@@ -87,6 +89,12 @@ def split(
         raise InvalidConfiguration("split: sigma_um belongs to by: intensity; leave it out")
     if by == "intensity" and reach_um is not None:
         raise InvalidConfiguration("split: reach_um belongs to by: distance; leave it out")
+    reach = [int(min_separation_um / h) for h in voxel_um]
+    if prod(2 * n + 1 for n in reach) > LARGEST:
+        raise InvalidConfiguration(
+            f"split: min_separation_um {min_separation_um:g} is {max(reach)} voxels, farther than summits are looked for; lengths are "
+            "micrometres: give about the radius of the smallest object"
+        )
     limit = None if by == "intensity" else float(reach_um or 2 * min_separation_um)
     climb = Climb(tuple(voxel_um), float(min_separation_um), limit)
     params: dict[str, Any] = {"by": by, "min_separation_um": min_separation_um}

@@ -30,7 +30,7 @@ def distances(mask: np.ndarray, voxel: np.ndarray, limit: float) -> np.ndarray:
     across = np.full(mask.shape, far, np.float32)
     reach = np.empty(3, np.int64)
     for axis in range(3):
-        reach[axis] = int(np.ceil(limit / voxel[axis]))
+        reach[axis] = min(int(np.ceil(limit / voxel[axis])), mask.shape[axis])
     for z in range(depth):
         for y in range(rows):
             last = -reach[2] - 1
@@ -156,7 +156,7 @@ def climb(
         2 * int(np.floor(apart / voxel[2] + 1e-9)) + 1,
     )
     seen = np.zeros(shape, np.bool_)
-    todo = np.empty((seen.size, 3), np.int64)
+    todo = np.empty((seen.size, 3), np.int32)
     at = -1
     for z in range(low[0], high[0]):
         for y in range(low[1], high[1]):

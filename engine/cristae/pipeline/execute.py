@@ -97,10 +97,12 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         refuse(make_plan(work, cluster.threads), limit, None)
         journal = Journal.load(generation.folder, [len(work.layout(p)) for p in work.passes])
         retried = journal.retry_aside()
-        reuse(job, work, journal)
+        reused = reuse(job, work, journal)
         with _recorded(generation.folder / "events.jsonl", listen) as events:
             facts = {"name": job.name, "cluster": str(cluster), "committed": journal.recovered, "retried": retried}
             events({"event": "start", **facts})
+            if reused:
+                events({"event": "reused", "steps": reused})
             if is_published(generation) and not all(path.exists() for _, path in places(generation)):
                 compare(generation, work, journal)  # somebody deleted a result: what is gone is made again
             make_metadata_again(work, job, settings, generation, journal.damaged_files)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cristae.errors import InvalidInput, PlanRefused
 from cristae.grid import Box
-from cristae.pipeline.status import opened, places, runs_at
+from cristae.pipeline.status import is_final, opened, places, runs_at
 from cristae.store.foreign.tiff import write_planes
 from cristae.store.volume import Volume, open_volume
 
@@ -29,7 +29,7 @@ def arrays_of(output: str) -> list[Path]:
     found = []
     for state in runs_at(output):
         generation, _, _ = opened(state)
-        found += [path for fact, path in places(generation) if fact["array"] is not None and path.exists()]
+        found += [path for fact, path in places(generation) if fact["array"] is not None and is_final(generation, path)]
     if not found:
         raise InvalidInput(f"{output} holds no finished labels; run its command to the end first")
     return list(dict.fromkeys(found))

@@ -208,6 +208,11 @@ def grow(generation: Generation, key: Mapping[str, Any]) -> Generation:
     return replace(generation, key=key)
 
 
+BOTH_WAYS = (
+    "give another output name or --out to keep both, or --fresh to make it again (the old result is moved aside)"
+)
+
+
 def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:
     """Raise PlanRefused, naming the first thing that changed and both ways out, unless the keys are equal."""
     if old == new:
@@ -217,6 +222,10 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
     section = next(s for s in dict.fromkeys((*said, "inputs", *new, *old)) if old.get(s) != new.get(s))
     words = {"steps": "parameters of", "stages": "the source of", "inputs": "the input", "halos": "the halo of"}
     what = words.get(section, section)
+    if section == "order":
+        raise PlanRefused(
+            f"{where} was made under other facts: the order of the steps, or which of them are kept, changed since; {BOTH_WAYS}"
+        )
     before, after = old.get(section), new.get(section)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         changed = [n for n in dict.fromkeys((*after, *before)) if before.get(n) != after.get(n)]
@@ -228,7 +237,4 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
         )
     else:
         what = f"{what} ({before} -> {after})"
-    raise PlanRefused(
-        f"{where} was made under other facts: {what} changed since; give another output name or --out to keep both, "
-        "or --fresh to make it again (the old result is moved aside)"
-    )
+    raise PlanRefused(f"{where} was made under other facts: {what} changed since; {BOTH_WAYS}")

@@ -61,12 +61,12 @@ def share(job: Job, generation: Generation, lost: Container[int]) -> None:
         shutil.rmtree(generation.folder / "kept", ignore_errors=True)
 
 
-def reuse(job: Job, work: Work, journal: Journal) -> None:
-    """Leave out the passes whose only use is a result that is there already."""
+def reuse(job: Job, work: Work, journal: Journal) -> list[str]:
+    """Leave out the passes whose only use is a result that is there already. Returns the names of what is taken from there."""
     ready = {name for name in job.kept if all(shared_place(job, name, n).exists() for n in range(len(job.images)))}
     made = [n for n, step in enumerate(work.passes) if step.sink in ready]
     if all((journal.passes[n].state == COMMITTED).all() for n in made):
-        return
+        return []
     kinds = {t.name: t.kind for t in work.targets}
     keys: set[str] = set()
     arrays: set[str] = set()
@@ -83,3 +83,4 @@ def reuse(job: Job, work: Work, journal: Journal) -> None:
     answers = [a.key for n in needless for a in work.passes[n].measures]
     blocks = [[n, len(journal.passes[n].state)] for n in sorted(needless)]
     journal.add([{"kind": "reused", "passes": blocks, "keys": answers}])
+    return sorted(ready)

@@ -137,20 +137,36 @@ def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
                 raise InvalidConfiguration(
                     f"object {item.name}: project is how the image is read; make it the first step"
                 )
+            if step.label:
+                named[step.label] = None
+            _refuse_keep(step)
             continue
         parent = named[step.source] if step.source is not None else node
         if step.name == "measure":
             if parent is None or parent.stage.name != "label":
-                raise InvalidConfiguration(f"object {item.name}: measure works on labels; put it after label")
+                after = parent is not None and any(link.name == "label" for link in parent.chain)
+                way = f"put {parent.stage.name} before label" if parent is not None and after else "put it after label"
+                raise InvalidConfiguration(f"object {item.name}: measure works on labels; {way}")
             table, leaf = step, parent
             continue
         if step.name not in stages():
             raise InvalidConfiguration(f"step {step.name} is part of the format but not built yet; leave it out")
         before = parent.spec if parent else spec
+        parted = parent is not None and parent.stage.name == "split"
+        if parted and (step.name != "label" or step.params.get("multilabel") is False):
+            raise InvalidConfiguration(
+                f"object {item.name}: {step.name} after split would join what it parted; "
+                + (
+                    "leave multilabel out"
+                    if step.name == "label"
+                    else f"put {step.name} before split, and label after it"
+                )
+            )
         if step.name == "label":
+            _refuse_keep(step)
             refuse_float_mask("label", before)
         params = dict(step.params)
-        if step.name == "label" and parent is not None and parent.stage.name == "split":
+        if parted:
             params = {**params, "multilabel": True}
         if step.name == "label" and item.within is not None:
             if "multilabel" in params:
@@ -181,9 +197,16 @@ def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
     return leaf, table
 
 
+def _refuse_keep(step: Step) -> None:
+    if step.keep:
+        why = "its labels stay anyway" if step.name == "label" else "it makes no array"
+        raise InvalidConfiguration(f"step {step.name}: keep stores nothing here, since {why}; take it away")
+
+
 def _warn_of_small(step: Step, spec: Spec) -> None:
     """A radius below one voxel is rarely meant: it may be a diameter, or in another unit."""
-    given = step.params.get("radius_um")
+    name = "min_separation_um" if step.name == "split" else "radius_um"
+    given = step.params.get(name)
     if isinstance(given, Mapping):
         given = [given.get("min"), given.get("max")]
     numbers = given if isinstance(given, list | tuple) else [given]
@@ -191,7 +214,7 @@ def _warn_of_small(step: Step, spec: Spec) -> None:
     small = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < finest]
     if small:
         warnings.warn(
-            f"step {step.name}: radius_um {small[0]:g} is less than one voxel of {finest:g} um, and does little or nothing; "
+            f"step {step.name}: {name} {small[0]:g} is less than one voxel of {finest:g} um, and does little or nothing; "
             "lengths are micrometres",
             stacklevel=2,
         )

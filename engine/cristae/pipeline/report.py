@@ -47,7 +47,7 @@ def report(folder: Path, by: str | None = None) -> str:
         raise InvalidInput(f"{folder} has no column {by} to report by; {nearest(by, own, 'its columns are')}")
     parts = [
         f"<h1>{escape(folder.resolve().name)}</h1>",
-        f"<p>{len(table)} objects in {len({r['image'] for r in summary})} images.</p>",
+        f"<p>{len(table)} objects in {len({r['image'] for r in summary if r.get('objects')})} images.</p>",
         "<h2>Pictures</h2>",
         *_pictures(folder, summary),
         f"<h2>Distributions{f' by {escape(by)}' if by else ''}</h2>",

@@ -126,12 +126,14 @@ class Columns:
 
 @dataclass(frozen=True)
 class Text:
-    """Words that are known before the run."""
+    """Words that are known before the run, and which images had no part in it."""
 
     text: str
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
-        write_bytes(path, self.text.encode("utf-8"))
+        lost = ", ".join(work.images[n].name for n in work.lost)
+        text = self.text + (f"\nOf these images {lost} could not be segmented; no table holds them.\n" if lost else "")
+        write_bytes(path, text.encode("utf-8"))
         return {}
 
 

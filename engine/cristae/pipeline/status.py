@@ -186,3 +186,8 @@ def places(generation: Generation) -> Iterator[tuple[dict[str, Any], Path]]:
     for fact in json.loads((generation.folder / "outputs.json").read_bytes()):
         staged = root / fact["staged"]
         yield fact, staged if staged.exists() else root / fact["final"]
+
+
+def is_final(generation: Generation, path: Path) -> bool:
+    """Whether an output lies where it belongs, whole; that of an image that was set aside does not."""
+    return path.exists() and not path.is_relative_to(generation.folder)

@@ -22,7 +22,7 @@ from cristae.errors import InvalidInput
 from cristae.grid import Box
 from cristae.morphology.columns import COLUMNS
 from cristae.pipeline.projection import finish_projections, pixel_step, project_block
-from cristae.pipeline.status import opened, places, runs_at
+from cristae.pipeline.status import is_final, opened, places, runs_at
 from cristae.store.volume import Volume, open_volume
 
 TABLES = ("objects.parquet", "table.parquet")
@@ -84,7 +84,7 @@ def _of_run(state: Path) -> Iterator[View]:
     facts = list(places(generation))
     tables = [path for _, path in facts if path.name in TABLES and path.exists()]
     for fact, path in facts:
-        if fact["array"] is None or not (path / "zarr.json").exists():
+        if fact["array"] is None or not is_final(generation, path):
             continue
         labels = open_volume(path, doubts=False)
         if labels.kind != "label":
