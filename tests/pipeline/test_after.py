@@ -130,7 +130,7 @@ def test_a_report_shows_each_condition_and_fetches_nothing(folder: Path, tmp_pat
     assert "bad.tif" in text and "left out" in text
     assert "sigma_um = 0.12" in text
     table = polars.read_parquet(tmp_path / "out" / "objects.parquet")
-    assert f"{len(table)} objects in 4 images" in text
+    assert f"{len(table)} objects in 3 images" in text
 
 
 def test_a_report_of_nothing_is_refused(cell: Path, tmp_path: Path) -> None:
