@@ -27,11 +27,13 @@ from cristae.labels.components import label_spec, relabelled
 from cristae.labels.seams import (
     face,
     face_layers,
+    in_volume,
     leading,
     merge_faces,
     merge_pairs,
     number_blocks,
     provisional,
+    solid,
 )
 from cristae.labels.union import Canonical
 
@@ -166,9 +168,9 @@ class Climb:
         if self.limit is None:
             if np.isnan(host).any():
                 raise InvalidInput("split by intensity met voxels that are NaN; replace them first")
-            height, floor, top = np.ascontiguousarray(_solid(host), np.float32), GROUND, inf
+            height, floor, top = np.ascontiguousarray(solid(host), np.float32), GROUND, inf
         else:
-            height = kernel.distances(np.ascontiguousarray(_solid(host) != 0), voxel, self.limit)
+            height = kernel.distances(np.ascontiguousarray(solid(host) != 0), voxel, self.limit)
             floor, top = 0.0, float(np.sqrt(np.float32(self.limit * self.limit)))
         to, summit = kernel.climb(height, floor, low, high, voxel, self.apart_um)
         leaving = np.empty((1024, 2), np.int64)
@@ -191,11 +193,11 @@ def _climbs(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb
     return {
         "block": np.array([at.index], np.int64),
         "count": np.array([n], np.int64),
-        "first": _in_volume(begin, at),
+        "first": in_volume(begin, at),
         "voxels": voxels,
-        "summit": _in_volume(own, at),
+        "summit": in_volume(own, at),
         "summit_id": flat[own],
-        "from": _in_volume(steps[:, 0], at),
+        "from": in_volume(steps[:, 0], at),
         "from_id": flat[steps[:, 0]],
         "to": steps[:, 1],
         **face_layers(raw, order, at),
@@ -251,13 +253,6 @@ def _ids(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb) -
     return namespace(array).asarray(relabelled(raw, n, at, answers))
 
 
-def _in_volume(flat: np.ndarray, at: At) -> np.ndarray:
-    """Raster indices in the volume of voxels of the core."""
-    place = np.unravel_index(flat, at.core.shape)
-    shifted = tuple(p + a for p, a in zip(place, at.core.start, strict=True))
-    return np.ravel_multi_index(shifted, at.grid.shape).astype(np.int64, copy=False)
-
-
 def _window(core: Box, box: Box) -> tuple[tuple[int, ...], tuple[int, ...]]:
     at = core.within(box)
     return tuple(s.start for s in at), tuple(s.stop for s in at)
@@ -265,8 +260,3 @@ def _window(core: Box, box: Box) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _three(plane: tuple[int, ...]) -> tuple[int, ...]:
     return (0,) * (3 - len(plane)) + plane
-
-
-def _solid(array: np.ndarray) -> np.ndarray:
-    """A plane as a volume one voxel thick; a view."""
-    return array if array.ndim == 3 else array[np.newaxis]

@@ -13,6 +13,29 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from cristae.labels.union_kernel import root
+
+
+@njit(nogil=True, cache=True)
+def _spread(squares: np.ndarray, reach: int, step: float) -> None:
+    """The least of each column's squared distances and the squares of the steps to them, in place.
+
+    squares : (steps, columns) float32.
+    reach : steps that count.
+    step : length of one.
+    """
+    before = squares.copy()
+    rows, columns = squares.shape
+    for k in range(1, reach + 1):
+        more = np.float32((k * step) ** 2)
+        for y in range(rows):
+            if y >= k:
+                for x in range(columns):
+                    squares[y, x] = min(squares[y, x], before[y - k, x] + more)
+            if y + k < rows:
+                for x in range(columns):
+                    squares[y, x] = min(squares[y, x], before[y + k, x] + more)
+
 
 @njit(nogil=True, cache=True)
 def distances(mask: np.ndarray, voxel: np.ndarray, limit: float) -> np.ndarray:
@@ -46,31 +69,10 @@ def distances(mask: np.ndarray, voxel: np.ndarray, limit: float) -> np.ndarray:
                     last = x
                 elif last - x <= reach[2]:
                     across[z, y, x] = min(across[z, y, x], np.float32(((last - x) * voxel[2]) ** 2))
-    plane = np.empty((rows, columns), np.float32)
     for z in range(depth):
-        plane[:] = across[z]
-        for k in range(1, reach[1] + 1):
-            more = np.float32((k * voxel[1]) ** 2)
-            for y in range(rows):
-                if y >= k:
-                    for x in range(columns):
-                        across[z, y, x] = min(across[z, y, x], plane[y - k, x] + more)
-                if y + k < rows:
-                    for x in range(columns):
-                        across[z, y, x] = min(across[z, y, x], plane[y + k, x] + more)
-    sheet = np.empty((depth, columns), np.float32)
+        _spread(across[z], reach[1], voxel[1])
     for y in range(rows):
-        for z in range(depth):
-            sheet[z] = across[z, y]
-        for k in range(1, reach[0] + 1):
-            more = np.float32((k * voxel[0]) ** 2)
-            for z in range(depth):
-                if z >= k:
-                    for x in range(columns):
-                        across[z, y, x] = min(across[z, y, x], sheet[z - k, x] + more)
-                if z + k < depth:
-                    for x in range(columns):
-                        across[z, y, x] = min(across[z, y, x], sheet[z + k, x] + more)
+        _spread(across[:, y], reach[0], voxel[0])
     for z in range(depth):
         for y in range(rows):
             for x in range(columns):
@@ -173,14 +175,6 @@ def climb(
 
 
 @njit(nogil=True, cache=True)
-def _root(parent: np.ndarray, i: int) -> int:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
-
-
-@njit(nogil=True, cache=True)
 def _inside(flat: int, rows: int, columns: int, low: np.ndarray, high: np.ndarray) -> int:
     """Flat index within the core of a voxel of the array; -1 outside."""
     z, y, x = flat // (rows * columns), flat // columns % rows, flat % columns
@@ -222,7 +216,7 @@ def gathered(
                             continue
                     there = _inside(goal, rows, columns, low, high)
                     if there >= 0:
-                        a, b = _root(parent, at), _root(parent, there)
+                        a, b = root(parent, at), root(parent, there)
                         parent[max(a, b)] = min(a, b)
                     else:
                         if out < len(leaving):
@@ -233,9 +227,9 @@ def gathered(
     for at in range(to.size):
         if to[at] < 0:
             continue
-        root = _root(parent, at)
-        if ids[root] == 0:
+        above = root(parent, at)
+        if ids[above] == 0:
             count += 1
-            ids[root] = count
-        ids[at] = ids[root]
+            ids[above] = count
+        ids[at] = ids[above]
     return ids, count, out

@@ -19,7 +19,7 @@ from cristae.blocks.measure import Answer
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.errors import InvalidConfiguration
 from cristae.grid import no_halo
-from cristae.labels.seams import beyond, components, label_faces, label_ids, rim_of
+from cristae.labels.seams import beyond, components, label_faces, label_ids, rim_of, solid
 
 
 def label(
@@ -150,14 +150,9 @@ def relabelled(raw: np.ndarray, n: int, at: At, answers: Mapping[str, Answer]) -
     table[0] = 0
     out = np.zeros(whole.shape, ids.dtype)
     mine = ids[offset[at.index] : offset[at.index + 1]]
-    relabel(_solid(raw), mine, table, _solid(out[at.core.within(whole)]))
+    relabel(solid(raw), mine, table, solid(out[at.core.within(whole)]))
     for other, there, layer in beyond(at, whole, answers["faces"].parts) if whole != at.core else ():
         if layer is not None:
             theirs = np.concatenate((np.zeros(1, ids.dtype), ids[offset[other] : offset[other + 1]]))
             out[there.within(whole)] = theirs[layer]
     return out[at.out.within(whole)]
-
-
-def _solid(array: np.ndarray) -> np.ndarray:
-    """A plane as a volume one voxel thick; a view."""
-    return array if array.ndim == 3 else array[np.newaxis]

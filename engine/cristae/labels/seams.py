@@ -140,16 +140,14 @@ class Faces:
         block = mask[at.core.within(at.reads[0])]
         raw, n = components(block, self.connectivity, self.multilabel)
         order, begin, voxels = provisional(raw, n)
-        place = np.unravel_index(begin, raw.shape)
-        shifted = tuple(p + a for p, a in zip(place, at.core.start, strict=True))
         partial: Partial = {
             "block": np.array([at.index], np.int64),
             "count": np.array([n], np.int64),
-            "first": np.ravel_multi_index(shifted, at.grid.shape).astype(np.int64, copy=False),
+            "first": in_volume(begin, at),
             "voxels": voxels,
         }
         if self.multilabel:
-            partial["value"] = to_host(block)[place].astype(np.int64)
+            partial["value"] = to_host(block)[np.unravel_index(begin, raw.shape)].astype(np.int64)
         if self.borders:
             partial["open"] = np.zeros(n, bool)
         for axis, side, outermost in sides(at) if self.borders else ():
@@ -157,6 +155,18 @@ class Faces:
                 there = order[np.unique(raw.take(-side, axis))]
                 partial["open"][there[there > 0] - 1] = True
         return partial | face_layers(raw, order, at)
+
+
+def in_volume(flat: np.ndarray, at: At) -> np.ndarray:
+    """Raster indices in the volume of voxels of the core, int64."""
+    place = np.unravel_index(flat, at.core.shape)
+    shifted = tuple(p + a for p, a in zip(place, at.core.start, strict=True))
+    return np.ravel_multi_index(shifted, at.grid.shape).astype(np.int64, copy=False)
+
+
+def solid(array: np.ndarray) -> np.ndarray:
+    """A plane as a volume one voxel thick; a view."""
+    return array if array.ndim == 3 else array[np.newaxis]
 
 
 def face_layers(raw: np.ndarray, order: np.ndarray, at: At) -> Partial:
