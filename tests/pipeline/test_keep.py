@@ -147,3 +147,29 @@ def test_a_batch_grows_and_parts_with_its_images_all_the_same(tmp_path: Path, bl
         polars.read_parquet(tmp_path / n / "objects.parquet").sort("image", "label") for n in ("out", "plain")
     )
     assert_frame_equal(ours, theirs, rel_tol=1e-9)
+
+
+def test_what_all_images_decided_is_decided_again_for_fewer(tmp_path: Path) -> None:
+    from cristae.pipeline.file import load
+    from cristae.pipeline.inputs import Inputs
+    from cristae.pipeline.jobs import run_job
+    from cristae.pipeline.operations import known
+
+    pooled = PLAIN.replace("{method: otsu}", "{method: otsu, over: collection}\n    keep: true")
+    assert pooled.count("keep: true") == 1
+
+    def job(out: str) -> Job:
+        return run_job(load(pooled, known()), [str(tmp_path / "in")], str(tmp_path / out), Inputs())
+
+    store(tmp_path / "in" / "cell0.ome.zarr", voxels(0))
+    bright = store(
+        tmp_path / "in" / "cell1.ome.zarr", 9 * voxels(1)
+    )  # the other has next to nothing above the common cut
+    calls(job("out"), BLOCKS[0])
+    together = labels_of(tmp_path / "out" / "labels" / "cell0.ome.zarr")
+    shutil.rmtree(bright)
+    assert any("threshold" in name for name in calls(job("out"), BLOCKS[0], fresh=True))
+    calls(job("plain"), BLOCKS[0])
+    alone, plain = (labels_of(tmp_path / o / "labels" / "cell0.ome.zarr") for o in ("out", "plain"))
+    np.testing.assert_array_equal(alone, plain)
+    assert (alone != together).any()

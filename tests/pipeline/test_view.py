@@ -11,6 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,18 @@ def test_a_plane_image_is_its_own_slice(tmp_path: Path) -> None:
     assert plane(view, "z", 0, 0)[1].shape == flat.shape == plane(view, "max", 0, 0)[1].shape
     with pytest.raises(InvalidInput, match="no slice 0 across y"):
         plane(view, "y", 0, 0)
+
+
+@pytest.mark.parametrize("keep", ["", "\n    keep: true"])
+def test_the_channel_shown_is_the_one_the_object_was_made_from(tmp_path: Path, keep: str) -> None:
+    cell = store(tmp_path / "cell.ome.zarr", np.stack([voxels(1), voxels(0)]), axes="czyx")
+    text = f"channel: 1\noutput: {{name: mito}}\nsteps:\n  - gaussian: {{sigma_um: 0.12}}{keep}\n  - threshold: {{method: otsu}}\n  - label\n"
+    done(main_job(cell, tmp_path / "out", text=text), Settings("none", block=(5, 17, 44)))
+    (view,) = views(str(tmp_path / "out"))
+    np.testing.assert_array_equal(plane(view, "z", 5, 0)[1] > 0, expected(voxels(0))[5] > 0)
+    grey = [plane(replace(view, channel=c), "z", 5, 0)[0] for c in range(2)]
+    np.testing.assert_array_equal(plane(view, "z", 5, 0)[0], grey[1])
+    assert (grey[0] != grey[1]).any()
 
 
 def test_nobody_else_may_ask_and_nothing_is_fetched_from_elsewhere(page: str, out: Path) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from cristae.blocks.journal import ASIDE, COMMITTED, PENDING, RUNNING, Journal
 from cristae.blocks.protocol import reached
-from cristae.blocks.task import Failure, Order, Report, run_batch
+from cristae.blocks.task import Failure, Order, Report, run_batch, sentence
 from cristae.cluster.executor import Done, Executor
 from cristae.errors import Claimed, CristaeError, Damaged, InvalidInput
 
@@ -206,7 +206,7 @@ class _PassRun:
             self.part_with(failure, self.kin(block))
             return
         if failure.kind in ENDINGS:
-            raise ENDINGS[failure.kind](failure.said)
+            raise ENDINGS[failure.kind](sentence(failure.error))
         if not self.state.move([block], PENDING):
             return
         n = self.tries[block, failure.kind] = self.tries.get((block, failure.kind), 0) + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cristae.blocks.evaluate import needs, widest
 from cristae.blocks.journal import COMMITTED, Journal, PassState
 from cristae.blocks.measure import Answer
 from cristae.blocks.protocol import reached
-from cristae.blocks.task import combine
+from cristae.blocks.task import combine, sentence
 from cristae.blocks.work import Asked, Pass, Work, groups
 from cristae.errors import SetAside
 from cristae.store.bundle import Bundle, BundleWriter
@@ -77,7 +78,7 @@ def _walk(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Totals:
         if sunk and number < len(work.passes) - 1:
             break
         if unanswered and not sunk:
-            _answer(work, crew, number, lost)
+            _answer(replace(work, lost=lost), crew, number)
     if sunk:
         raise _set_aside(journal)
     return totals
@@ -88,8 +89,7 @@ def _parted(work: Work, step: Pass, state: PassState) -> dict[int, str]:
     layout = work.layout(step)
     found: dict[int, str] = {}
     for block, record in state.aside.items():
-        said = record["error"].partition(": ")[2] or record["error"]
-        found.setdefault(work.frames[layout.locate(block)[0]].image, said)
+        found.setdefault(work.frames[layout.locate(block)[0]].image, sentence(record["error"]))
     return found
 
 
@@ -172,7 +172,7 @@ def _set_aside(journal: Journal) -> SetAside:
     )
 
 
-def _answer(work: Work, crew: Crew, number: int, lost: Mapping[int, str]) -> None:
+def _answer(work: Work, crew: Crew, number: int) -> None:
     """Merge the partials of a finished pass, finish each answer, write it and journal it; lost images have no part in it."""
     step, state = work.passes[number], crew.journal.passes[number]
     folder = Path(work.folder)
@@ -180,7 +180,7 @@ def _answer(work: Work, crew: Crew, number: int, lost: Mapping[int, str]) -> Non
     held = stored.holders(str(folder / f) for f in _reduce(work, crew, number, files))
     for asked in step.measures:
         with BundleWriter(stored.answer_path(work.folder, asked.key)) as out:
-            for group in groups(work, asked.measure.scope, lost):
+            for group in groups(work, asked.measure.scope):
                 partial = stored.merged(asked.measure, asked.key, group, held)
                 for name, array in stored.named((group,), _finish(work, asked, group, partial)):
                     out.add(name, array)
@@ -188,7 +188,7 @@ def _answer(work: Work, crew: Crew, number: int, lost: Mapping[int, str]) -> Non
                 out.add("parts|names", np.frombuffer("\n".join(state.files).encode(), np.uint8))
                 out.add("parts|file", state.file_of)
     reached("answer-written")
-    crew.journal.add([{"kind": "answers", "keys": [a.key for a in step.measures], "lacking": sorted(lost)}])
+    crew.journal.add([{"kind": "answers", "keys": [a.key for a in step.measures], "lacking": sorted(work.lost)}])
     reached("answer-journalled")
 
 

@@ -110,9 +110,7 @@ class Stage:
     asks: Mapping[str, Measure] = field(default_factory=dict)
     boundary: str = "reflect"
     tolerance: float = 0.0
-    blockwise: bool = (
-        False  # reads its block's core, and its halo, whatever box is asked for (labels take the rest from parts)
-    )
+    blockwise: bool = False  # reads its block's core and halo, whatever box is asked for (the rest is in parts)
 
     def boxes(self, out: Box, core: Box) -> tuple[Box, ...]:
         """The box of each input that `out` needs, not yet clipped to the input."""

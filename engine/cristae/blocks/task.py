@@ -59,10 +59,10 @@ class Failure:
     error: str
     trace: str = ""
 
-    @property
-    def said(self) -> str:
-        """The sentence, without the name of its class."""
-        return self.error.partition(": ")[2] or self.error
+
+def sentence(error: str) -> str:
+    """What a failure says, without the name of its class."""
+    return error.partition(": ")[2] or error
 
 
 @dataclass

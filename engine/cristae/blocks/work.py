@@ -13,7 +13,7 @@ A pass numbers its blocks frame by frame, each frame in raster order; `Layout` t
 from __future__ import annotations
 
 import pickle
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -60,9 +60,7 @@ class Pass:
     sink: str | None = None
     grid_of: str | None = None  # where no voxel is read: the array whose blocks are walked
     before: tuple[Pass, ...] = ()  # done first and in memory, where the image is one block
-    joins: Mapping[int, Ref] = field(
-        default_factory=dict
-    )  # a second input of a stage, read where its first is, by its number
+    joins: Mapping[int, Ref] = field(default_factory=dict)  # by stage, a second input, read where its first is
     ahead: bool = True  # read the next block while one is computed; not where what is read is several times the block
 
     @property
@@ -122,9 +120,7 @@ class Work:
     block: Shape
     device: str = "cpu"
     recent: int = RECENT_BYTES  # bytes that a process may keep of chunks it decoded
-    lost: Mapping[int, str] = field(
-        default_factory=dict
-    )  # images without a result, and why; only when results are written
+    lost: Mapping[int, str] = field(default_factory=dict)  # images without a result: why; never in a saved file
 
     @property
     def every_pass(self) -> tuple[Pass, ...]:
@@ -210,9 +206,9 @@ def group_of(scope: str, frame: Frame, number: int) -> str:
     return {"frame": f"f{number}", "image": f"i{frame.image}", "collection": "all"}[scope]
 
 
-def groups(work: Work, scope: str, lost: Container[int] = ()) -> Iterator[str]:
+def groups(work: Work, scope: str) -> Iterator[str]:
     """Every group of a scope, once, in order; those of lost images have no answer."""
-    return iter(dict.fromkeys(group_of(scope, f, n) for n, f in enumerate(work.frames) if f.image not in lost))
+    return iter(dict.fromkeys(group_of(scope, frame, number) for number, frame in work.finished()))
 
 
 @lru_cache(maxsize=4)

@@ -16,7 +16,7 @@ from cristae.pipeline.file import PipelineFile, holders_first
 from cristae.pipeline.generation import latest
 from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
-from cristae.pipeline.keeping import digest_of
+from cristae.pipeline.keeping import digests_of
 from cristae.pipeline.methods import paragraph
 from cristae.pipeline.objects import object_passes, one_channel, seen_by, spec_of, table_measures
 from cristae.pipeline.operations import build
@@ -223,7 +223,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         targets += built.targets
         choices += built.choices
         told = [{**v.identity(), **inputs.facts, "channel": str(item.channel)} for v in volumes] if built.kept else []
-        kept |= {array: tuple(digest_of(steps, facts) for facts in told) for array, steps in built.kept.items()}
+        kept |= {array: digests_of(steps, told) for array, steps in built.kept.items()}
         for n, image in enumerate(images):
             arrays += [
                 _array_output(root, in_store, image.name, n, target, several, volumes[n].path, inputs)
@@ -233,8 +233,8 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         folder = root / "tables" / item.name if in_store else root / item.name if several else root
         if built.table is not None:
             columns[item.name] = built.table.groups[0].columns
-            if taken := max(group.background for group in built.table.groups):
-                backgrounds[item.name] = taken
+            if built.table.background:
+                backgrounds[item.name] = built.table.background
         seen_in = _channel_name(volumes[0], item.channel if item.channel is not None else inputs.channel)
         text = paragraph(
             item.name, seen_in, built.steps, columns.get(item.name, ()), volumes, inputs, backgrounds.get(item.name, 0)

@@ -22,10 +22,14 @@ from cristae.pipeline.job import Job
 from cristae.store.bundle import write_bytes
 
 
-def digest_of(steps: Sequence[Stage], facts: Mapping[str, Any]) -> str:
-    """What names a kept result: every step with what it asks for, and what else it depends on, such as the input."""
-    told = json.dumps([[fingerprint(s) for s in steps], facts], sort_keys=True, default=str)
-    return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
+def digests_of(steps: Sequence[Stage], inputs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What names the kept result of each image: every step with what it asks for, and the input; where an answer is pooled over
+    the collection, every input."""
+    prints = [fingerprint(step) for step in steps]
+    pooled = any(measure.scope == "collection" for step in steps for measure in step.asks.values())
+    told = ([prints, facts, inputs if pooled else None] for facts in inputs)
+    texts = (json.dumps(one, sort_keys=True, default=str) for one in told)
+    return tuple(hashlib.blake2b(text.encode(), digest_size=12).hexdigest() for text in texts)
 
 
 def shared_place(job: Job, target: str, image: int) -> Path:

@@ -20,6 +20,7 @@ from cristae.morphology.intensity import intensity
 from cristae.pipeline.compile import Choice, Node, Passes, cuts, refuse_float_mask, staged
 from cristae.pipeline.file import Object, PipelineFile, Step
 from cristae.pipeline.operations import build, stages
+from cristae.pipeline.overview import overview_key
 from cristae.pipeline.projection import projections
 from cristae.pipeline.results import Cut
 from cristae.pipeline.tables import Group, Holder, Table
@@ -75,14 +76,14 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         measure = intensity(voxel_um=spec.voxel_um, dtype="uint32", channel=item.within)
         asked += (Asked(holder.key, measure, {}, (Ref(item.within),)),)
     labelled = leaf.stage.name == "label"
-    key = f"{item.name}/overview" if labelled else None
+    key = overview_key(item.name) if labelled else None
     if key is not None:
         asked += (Asked(key, projections(voxel_um=spec.voxel_um), {}, (Ref("input", channel),)),)
     passes.answer_for(leaf)
     thresholds = list(_cuts(item.name, leaf, passes))
     asked += tuple(noted for _, noted in thresholds if noted is not None)
     passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
-    made = Table(item.name, item.name, groups, holder) if table is not None else None
+    made = Table(item.name, item.name, groups, holder, _background(table)) if table is not None else None
     return ObjectPasses(
         tuple(passes.passes),
         tuple(passes.targets),
@@ -251,6 +252,15 @@ def _once(partials: Sequence[Partial]) -> Partial:
     return {"value": np.unique(np.concatenate([np.empty(0), *(p["value"] for p in partials)]))}
 
 
+def _background(step: Step) -> float:
+    given: Any = step.params.get("background", 0)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < inf:
+        raise InvalidConfiguration(
+            f"measure: background is {given!r}, but must be a number, 0 or more, in units of the image"
+        )
+    return given
+
+
 def _table_of(
     item: Object, step: Step | None, leaf: Node, volume: Volume, channel: int
 ) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
@@ -264,12 +274,7 @@ def _table_of(
     else:
         channels = [volume.channel_index(c) for c in (chosen if isinstance(chosen, list | tuple) else [chosen])]
     columns = step.params.get("columns")
-    background = step.params.get("background", 0)
-    if isinstance(background, bool) or not isinstance(background, int | float) or not 0 <= background < inf:
-        raise InvalidConfiguration(
-            f"measure: background is {background!r}, but must be a number, 0 or more, in units of the image"
-        )
-    return table_measures(item.name, leaf.spec, "input", channels, volume, columns, background)
+    return table_measures(item.name, leaf.spec, "input", channels, volume, columns)
 
 
 def table_measures(
@@ -279,7 +284,6 @@ def table_measures(
     channels: Sequence[int],
     image: Volume | None,
     columns: Sequence[str] | None,
-    background: float = 0,
 ) -> tuple[tuple[Asked, ...], tuple[Group, ...]]:
     """Measures of a table and the columns each gives. Intensity is of the raw channels, never of a filter."""
     from cristae.morphology.columns import expand, group_of
@@ -300,7 +304,5 @@ def table_measures(
         beside = () if part.channel is None else (Ref(raw, channels[part.channel]),)
         key = f"{name}/table/{part.measure.name}" + (f"-{beside[0].channel}" if beside else "")
         asked.append(Asked(key, part.measure, {}, beside))
-        for g in part.groups:
-            own = g == "intensity"
-            groups.append(Group(key, g, shown, background if own else 0, part.suffix if own else None))
+        groups += [Group(key, g, shown, part.suffix if g == "intensity" else None) for g in part.groups]
     return tuple(asked), tuple(groups)

@@ -12,6 +12,11 @@ from cristae.blocks.work import Image, Work, group_of
 from cristae.store.bundle import Bundle
 
 
+def overview_key(name: str) -> str:
+    """The key of the answer that holds an object's projections."""
+    return f"{name}/overview"
+
+
 def overview_name(image: str, images: Sequence[Image]) -> str:
     """File name of an image's picture: its own name only where there are several."""
     return "overview.png" if len(images) == 1 else f"overview/{image}.png"

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
-from cristae.errors import CristaeError, InvalidConfiguration, InvalidInput
+from cristae.errors import CristaeError, InvalidConfiguration
 from cristae.pipeline.viewing import View, column, facts_of, plane, row
 
 LOOPBACK = "127.0.0.1"
@@ -61,7 +61,7 @@ class _Page(BaseHTTPRequestHandler):
             return self.answer(200, *self.content(asked.path, words))
         except (KeyError, ValueError, IndexError):
             return self.answer(404, b"there is no such thing here", "text/plain")
-        except (InvalidInput, CristaeError) as error:
+        except CristaeError as error:
             return self.answer(404, str(error).encode(), "text/plain; charset=utf-8")
 
     def content(self, path: str, words: dict[str, str]) -> tuple[bytes, str, dict[str, str]]:
@@ -103,8 +103,7 @@ class _Page(BaseHTTPRequestHandler):
 
 
 def _json(value: Any) -> tuple[bytes, str, dict[str, str]]:
-    text = json.dumps(value, default=_plain)
-    return text.replace("NaN", "null").encode(), "application/json", {}
+    return json.dumps(value, default=_plain, allow_nan=False).encode(), "application/json", {}
 
 
 def _plain(value: Any) -> Any:

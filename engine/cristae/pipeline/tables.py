@@ -27,7 +27,6 @@ class Group:
     key: str
     name: str  # of the group in `morphology`
     columns: tuple[str, ...]  # of the whole table, in its order
-    background: float = 0  # taken from the intensity of each voxel
     channel: str | None = None  # ends the intensity columns' names where there are several channels
 
 
@@ -47,6 +46,7 @@ class Table:
     array: str  # the label array it describes
     groups: tuple[Group, ...]
     holder: Holder | None = None
+    background: float = 0  # taken from the intensity of each voxel
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         """Write the table at `path`, .parquet or .csv by its name."""
@@ -60,12 +60,11 @@ class Table:
     def about(self) -> Iterator[tuple[str, Column]]:
         """Every column that is measured, and what it is."""
         for name in self.groups[0].columns:
-            if (plain := _plain(name)) in COLUMNS:
-                about, background = COLUMNS[plain], max(group.background for group in self.groups)
-                if background and plain in SUBTRACTED:
-                    about = replace(
-                        about, definition=f"{about.definition}; less a background of {background:g} in each voxel"
-                    )
+            if (bare := plain(name)) in COLUMNS:
+                about = COLUMNS[bare]
+                if self.background and bare in SUBTRACTED:
+                    said = f"{about.definition}; less a background of {self.background:g} in each voxel"
+                    about = replace(about, definition=said)
                 yield name, about
         if self.holder is not None:
             yield self.holder.column, Column("", "label of the object that holds this one, in its own table", "index")
@@ -94,7 +93,7 @@ class Table:
                 shape=spec.shape,
                 translation_um=translation,
                 channel=group.channel,
-                background=group.background,
+                background=self.background,
             )
         n = len(found["label"])
         head = {
@@ -122,7 +121,7 @@ class Description:
         return {}
 
 
-def _plain(column: str) -> str:
+def plain(column: str) -> str:
     """A column without its channel's name."""
     return next(
         (c for c in sorted(COLUMNS, key=len, reverse=True) if column == c or column.startswith(f"{c}_")), column

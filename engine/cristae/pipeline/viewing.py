@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from cristae.blocks.work import Work
 from cristae.errors import InvalidInput
 from cristae.grid import Box
 from cristae.morphology.columns import COLUMNS
+from cristae.pipeline.overview import overview_key
 from cristae.pipeline.projection import finish_projections, pixel_step, project_block
 from cristae.pipeline.status import is_final, opened, places, runs_at
+from cristae.pipeline.tables import plain
 from cristae.store.volume import Volume, open_volume
 
 TABLES = ("objects.parquet", "table.parquet")
@@ -47,7 +49,7 @@ class View:
 
     @cached_property
     def window(self) -> tuple[float, float]:
-        """Intensities that are drawn black and white: nearly the extremes of the coarsest level, in the middle of time."""
+        """Intensities that are drawn black and white: nearly the extremes of the coarsest level's middle plane."""
         if self.image is None:
             return 0.0, 1.0
         last = len(self.image.levels) - 1
@@ -97,14 +99,12 @@ def _of_run(state: Path) -> Iterator[View]:
 
 
 def _raw(work: Work, image: int, name: str) -> tuple[Volume | None, int]:
-    """The volume that an object was made from, and its channel; None where its file is gone."""
+    """The volume that an object was made from, and the channel its overview shows; None where its file is gone."""
     volume = work.images[image].volumes.get("input")
-    channel = next(
-        (p.source.channel for p in work.every_pass if p.source and p.source.array == "input" and p.sink == name), 0
-    )
-    if volume is None or not Path(volume.path.partition(":")[0] if volume.reader == "zarr" else volume.path).exists():
+    if volume is None or not Path(volume.path).exists():
         return None, 0
-    return volume, channel or 0
+    asked = (a for p in work.every_pass for a in p.measures if a.key == overview_key(name))
+    return volume, next((a.beside[0].channel or 0 for a in asked), 0)
 
 
 def facts_of(view: View) -> dict[str, Any]:
@@ -121,12 +121,8 @@ def facts_of(view: View) -> dict[str, Any]:
 
 
 def _about(name: str) -> Mapping[str, str]:
-    plain = max((c for c in COLUMNS if name == c or name.startswith(f"{c}_")), key=len, default=None)
-    return (
-        {"unit": COLUMNS[plain].unit, "definition": COLUMNS[plain].definition}
-        if plain
-        else {"unit": "", "definition": ""}
-    )
+    about = COLUMNS.get(plain(name))
+    return {"unit": about.unit, "definition": about.definition} if about is not None else {"unit": "", "definition": ""}
 
 
 def plane(view: View, axis: str, index: int, frame: int) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +194,8 @@ def row(view: View, frame: int, label: int) -> dict[str, Any]:
     if view.table is None:
         return {}
     found = _rows(view, frame).filter(pl.col("label") == label).collect()
-    return found.row(0, named=True) if len(found) else {}
+    cells = found.row(0, named=True) if len(found) else {}
+    return {name: None if isinstance(cell, float) and not isfinite(cell) else cell for name, cell in cells.items()}
 
 
 def _rows(view: View, frame: int) -> pl.LazyFrame:
