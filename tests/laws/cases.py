@@ -6,18 +6,21 @@ to STAGES or MEASURES; the measures that a stage asks for join by themselves.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from scipy.interpolate import RegularGridInterpolator
 
 from cristae.blocks.measure import Answer, Measure
 from cristae.blocks.stage import Stage
 from cristae.filters import (
     closing,
     difference_of_gaussians,
+    flatfield,
     gaussian,
     heights,
     median,
@@ -153,6 +156,17 @@ def mask_and_image(shape: Shape, dtype: str, seed: int) -> Arrays:
     return [*mask(shape, "bool", seed), *image(shape, dtype, seed)]
 
 
+def lit(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """An image that is dark nowhere."""
+    return [image(shape, dtype, seed)[0] // 2 + np.dtype(dtype).type(20)]
+
+
+def image_and_light(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """An image, and how brightly each of its voxels was lit."""
+    light = np.random.default_rng(seed).uniform(0.5, 1.5, shape).astype("float32")
+    return [light, *image(shape, dtype, seed)][::-1]
+
+
 def landscape(shape: Shape, dtype: str, seed: int) -> Arrays:
     """What a mask shows of an image with a summit everywhere, in every other one several of a height."""
     rng = np.random.default_rng(seed)
@@ -220,6 +234,23 @@ def gaussian_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(
         array.astype(np.float64), sigma, mode="reflect", truncate=case.params.get("truncate", 4.0)
     )
+
+
+def evened_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
+    """Means of squares by a plain loop, and the straight lines between their middles by scipy."""
+    plane = array.astype(np.float64).mean(axis=0) if array.ndim == 3 else array.astype(np.float64)
+    counts = [max(1, min(n, round(16 * n / max(plane.shape)))) for n in plane.shape]
+    edges = [[n * k // count for k in range(count + 1)] for n, count in zip(plane.shape, counts, strict=True)]
+    spans = [list(itertools.pairwise(e)) for e in edges]
+    light = np.array([[plane[a:b, c:d].mean() for c, d in spans[1]] for a, b in spans[0]])
+    light /= light.mean()
+    middles = [np.array([(a + b - 1) / 2 for a, b in s]) for s in spans]
+    for axis, count in enumerate(counts):
+        if count == 1:  # the interpolator wants two
+            light, middles[axis] = np.repeat(light, 2, axis), middles[axis] + np.array([0, 1])
+    between = RegularGridInterpolator(middles, light, bounds_error=False, fill_value=None)
+    lit = between(np.stack(np.mgrid[: plane.shape[0], : plane.shape[1]], -1).reshape(-1, 2)).reshape(plane.shape)
+    return array / np.maximum(lit, 0.05)
 
 
 def bands_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
@@ -300,6 +331,11 @@ STAGES: list[Case] = [
     *_each(ridge, {"radius_um": RADII, "method": "frangi"}, image, "3 uint8, 2 uint16", library_tolerance=1e-4),
     *_each(ridge, {"radius_um": 0.2, "gamma": 5.0, "alpha": 0.3, "beta": 0.8}, image, "3 uint8, 2 float32",
            library_tolerance=1e-4),
+    *_each(flatfield, {"image": "light.tif", "offset": 3}, image_and_light, "3 uint16, 2 float32, 2 uint8",
+           reference=lambda case, array, light: (array.astype("float32") - 3) / np.maximum(light, 0.05), **WEIGHED),
+    *_each(flatfield, {"of": "fields"}, lit, "3 uint16, 3 float32, 2 uint8", facts=("voxel_um", "dtype"), reference=evened_by_scipy,
+           reference_tolerance=1e-2, library_tolerance=1e-2, **WEIGHED),
+    *_each(flatfield, {"of": "fields", "offset": 7}, lit, "3 int32", library_tolerance=1e-2, **WEIGHED),
     *_each(threshold, {"value": 60.5}, image, IMAGES + ",2 float16", **THRESHOLD,
            reference=lambda case, array: array > 60.5),
     *_each(threshold, {"value": -3.2}, signed, "3 int16, 2 float64", **THRESHOLD,

@@ -277,7 +277,7 @@ def test_from_input_begins_anew(volume: Volume) -> None:
         ("  - threshold: {value: 3}\n  - measure: [shape]", "measure works on labels; put it after label"),
         ("  - gaussian: {}", "step gaussian needs sigma_um"),
         ("  - gaussian: {sigma_um: -1}", "sigma_um is -1"),
-        ("  - flatfield: {by: median}", "step flatfield is part of the format but not built yet"),
+        ("  - skeleton: {by: median}", "step skeleton is part of the format but not built yet"),
     ],
 )
 def test_steps_that_cannot_be_are_refused_in_words(volume: Volume, steps: str, sentence: str) -> None:

@@ -2,6 +2,7 @@
 
     gaussian    smoothing and the difference of two widths
     ridge       bright tubes of given radii (Frangi)
+    flatfield   the uneven light of a camera divided away
     balls       opening, closing and top hat by balls in the sample; median within a ball
     heights     what a mask shows of an image, for `split`
     threshold   masks, at a value, at one that the histogram gives, or at the mean around each voxel
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 from cristae.blocks.stage import Stage
 from cristae.filters.balls import closing, opening, top_hat
+from cristae.filters.flatfield import flatfield
 from cristae.filters.gaussian import difference_of_gaussians, gaussian
 from cristae.filters.heights import heights
 from cristae.filters.median import median
@@ -26,6 +28,7 @@ __all__ = [
     "STAGES",
     "closing",
     "difference_of_gaussians",
+    "flatfield",
     "gaussian",
     "heights",
     "median",
@@ -38,6 +41,7 @@ __all__ = [
 STAGES: Mapping[str, Callable[..., Stage]] = {
     "closing": closing,
     "difference_of_gaussians": difference_of_gaussians,
+    "flatfield": flatfield,
     "gaussian": gaussian,
     "median": median,
     "opening": opening,

@@ -242,8 +242,8 @@ def _grown(
     pooled = {measure.name for measure in asked if measure.scope == "collection"}
     if pooled:
         raise PlanRefused(
-            f"{job.finals[0]} was made of other images, and its {' and '.join(sorted(pooled))} is pooled over all of them (over: "
-            "collection); give another --out, or --fresh to make it again"
+            f"{job.finals[0]} was made of other images, and its {' and '.join(sorted(pooled))} is pooled over all of them; "
+            "give another --out, or --fresh to make it again"
         )
     before = load_work(str(found.folder / "work.pkl"), "before it grew")
     work = work_of(job, tuple(found.frozen["block"]), settings, memory_limit(cluster, settings), found)

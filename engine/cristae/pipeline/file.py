@@ -34,6 +34,8 @@ Known = Mapping[str, Collection[str] | None]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 INPUT = "input"
 PYTHON = "python"
+FILES = {PYTHON: "file", "flatfield": "image"}
+"""The parameter of a step that is a path."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +164,12 @@ def _step(
     words = checked(StepEntry, document, route, {key: written[key] for key in written if key in WORDS})
     if name == PYTHON:
         checked(PythonEntry, document, route, params)
-        params["file"] = _from_file(document, params["file"])
     elif (right := known[name]) is not None:
         for key in params:
             if key not in right:
                 raise document.wrong((*route, key), f"{name} has no parameter {key}; {nearest(key, right)}")
+    if isinstance(file := params.get(FILES.get(name, "")), str):
+        params[FILES[name]] = _from_file(document, file)
     labels = {step.label for step in before if step.label}
     if words.label in labels or words.label == INPUT:
         taken = "is the object's own channel" if words.label == INPUT else "names an earlier step already"
@@ -219,8 +222,10 @@ def _canonical_object(item: Object) -> dict[str, Any]:
     for i, step in enumerate(item.steps):
         source = number.get(step.source) if step.source else i - 1 if i else None
         params = dict(step.params)
-        if step.name == PYTHON:  # the key of a run names the function's source, not where it lies
-            params["file"] = Path(params["file"]).name
+        if isinstance(
+            file := params.get(FILES.get(step.name, "")), str
+        ):  # what it holds is in the key, not where it lies
+            params[FILES[step.name]] = Path(file).name
         steps.append({"step": step.name, "from": source, "params": _numbers(params)})
     return {"channel": item.channel, "within": item.within, "steps": steps}
 

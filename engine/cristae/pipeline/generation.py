@@ -232,6 +232,11 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
         # What a user can name comes before the measures that it asks for.
         name = next((n for n in changed if n.partition("#")[0] in stages()), changed[0])
         hidden = section in ("stages", "inputs")
+        if section == "inputs" and name in before and name in after:
+            what = (
+                "".join(f"{n} beside " for n in after[name] if n != "input" and before[name].get(n) != after[name][n])
+                + what
+            )
         what = f"{what} {SHOWN.get(name, name)}" + (
             "" if hidden else f" ({_difference(before.get(name), after.get(name))})"
         )

@@ -12,14 +12,15 @@ from cristae.blocks.work import Image, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.pipeline.batch import Batch, gathered
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask
-from cristae.pipeline.file import PipelineFile, holders_first
+from cristae.pipeline.file import Object, PipelineFile, holders_first
 from cristae.pipeline.generation import latest
 from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.keeping import digests_of
 from cristae.pipeline.methods import paragraph
-from cristae.pipeline.objects import object_passes, one_channel, seen_by, spec_of, table_measures
+from cristae.pipeline.objects import object_passes, one_channel, spec_of, table_measures
 from cristae.pipeline.operations import build
+from cristae.pipeline.reading import beside, refuse_few, seen_by
 from cristae.pipeline.results import result_files
 from cristae.pipeline.tables import Table
 from cristae.store.tables import check_suffix
@@ -176,8 +177,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     name = "-".join(o.name for o in pipeline.objects)
     if out is not None:
         batch = batch.ordered(_images_before(Path(absolute(out)) / ".cristae" / name))
-    batch = replace(batch, samples=tuple(replace(s, volume=seen_by(pipeline, s.volume)) for s in batch.samples))
-    volumes = [sample.volume for sample in batch.samples]
+    volumes = [seen_by(pipeline, sample.volume) for sample in batch.samples]
     _unlike(volumes)
     named = [item.channel for item in pipeline.objects if item.channel is not None]
     if inputs.channel is not None and named:
@@ -186,8 +186,12 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             "with --set channel=..."
         )
     _same_channels(volumes, pipeline, inputs)
-    images = tuple(Image(sample.name, {"input": sample.volume}, columns=sample.columns) for sample in batch.samples)
+    images = tuple(
+        Image(sample.name, {"input": seen, **beside(pipeline, sample.volume, seen)}, columns=sample.columns)
+        for sample, seen in zip(batch.samples, volumes, strict=True)
+    )
     frames = tuple(f for n, v in enumerate(volumes) for f in inputs.frames(n, v))
+    refuse_few(pipeline, len(frames))
     in_store = out is None
     if in_store and (
         len(volumes) > 1 or volumes[0].reader != "zarr" or not Path(volumes[0].path, "zarr.json").exists()
@@ -222,7 +226,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         passes += built.passes
         targets += built.targets
         choices += built.choices
-        told = [{**v.identity(), **inputs.facts, "channel": str(item.channel)} for v in volumes] if built.kept else []
+        told = [_told(image, inputs, item) for image in images] if built.kept else []
         kept |= {array: digests_of(steps, told) for array, steps in built.kept.items()}
         for n, image in enumerate(images):
             arrays += [
@@ -256,6 +260,12 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         kept,
         batch.failed,
     )
+
+
+def _told(image: Image, inputs: Inputs, item: Object) -> dict[str, Any]:
+    """What a kept result of an image depends on beside its steps."""
+    read = {name: volume.identity() for name, volume in image.volumes.items()}
+    return {**read, **inputs.facts, "channel": str(item.channel)}
 
 
 def _facts(pipeline: PipelineFile, inputs: Inputs, columns: Mapping[str, Any], batch: Batch) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -14,17 +13,14 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.blocks.work import Asked, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
-from cristae.filters import heights
-from cristae.labels import within
 from cristae.morphology.intensity import intensity
-from cristae.pipeline.compile import Choice, Node, Passes, cuts, refuse_float_mask, staged
-from cristae.pipeline.file import Object, PipelineFile, Step
-from cristae.pipeline.operations import build, stages
+from cristae.pipeline.chain import chain_of
+from cristae.pipeline.compile import Choice, Node, Passes, cuts, staged
+from cristae.pipeline.file import Object, Step
 from cristae.pipeline.overview import overview_key
 from cristae.pipeline.projection import projections
 from cristae.pipeline.results import Cut
 from cristae.pipeline.tables import Group, Holder, Table
-from cristae.store.projected import projected
 from cristae.store.volume import Volume
 
 
@@ -94,131 +90,6 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         tuple(node.stage for node in leaf.chain),
         {passes.arrays[id(n)]: tuple(link.stage for link in n.chain) for n in leaf.chain if n.keep},
     )
-
-
-def seen_by(pipeline: PipelineFile, volume: Volume) -> Volume:
-    """What the objects of a pipeline work on: the volume, or where they begin with it, its projection.
-
-    Raises
-    ------
-    InvalidConfiguration : if only some of them do, or it is of another kind.
-    InvalidInput : if the volume is no stack.
-    """
-    ways = {item.steps[0].params.get("method", "max") if _projects(item) else None for item in pipeline.objects}
-    if ways == {None}:
-        return volume
-    if ways != {"max"}:
-        said = (
-            "only some objects begin with project"
-            if None in ways
-            else f"project: {ways.pop()} is not known; the one method is max"
-        )
-        raise InvalidConfiguration(f"{pipeline.path}: {said}" + ("; give it to all or to none" if None in ways else ""))
-    return projected(volume)
-
-
-def _projects(item: Object) -> bool:
-    return bool(item.steps) and item.steps[0].name == "project"
-
-
-def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
-    """The last node of an object's steps, which knows those before it, and its measure step. raw : the channel it works on.
-
-    Raises
-    ------
-    InvalidConfiguration : if a step is not known, is given what it cannot work on, or is not built yet.
-    """
-    named: dict[str, Node | None] = {"input": None}
-    node: Node | None = None
-    leaf: Node | None = None
-    table: Step | None = None
-    for n, step in enumerate(item.steps):
-        if step.name == "project":
-            if n:
-                raise InvalidConfiguration(
-                    f"object {item.name}: project is how the image is read; make it the first step"
-                )
-            if step.label:
-                named[step.label] = None
-            _refuse_keep(step)
-            continue
-        parent = named[step.source] if step.source is not None else node
-        if step.name == "measure":
-            if parent is None or parent.stage.name != "label":
-                after = parent is not None and any(link.name == "label" for link in parent.chain)
-                way = f"put {parent.stage.name} before label" if parent is not None and after else "put it after label"
-                raise InvalidConfiguration(f"object {item.name}: measure works on labels; {way}")
-            table, leaf = step, parent
-            continue
-        if step.name not in stages():
-            raise InvalidConfiguration(f"step {step.name} is part of the format but not built yet; leave it out")
-        before = parent.spec if parent else spec
-        parted = parent is not None and parent.stage.name == "split"
-        if parted and (step.name != "label" or step.params.get("multilabel") is False):
-            raise InvalidConfiguration(
-                f"object {item.name}: {step.name} after split would join what it parted; "
-                + (
-                    "leave multilabel out"
-                    if step.name == "label"
-                    else f"put {step.name} before split, and label after it"
-                )
-            )
-        if step.name == "label":
-            _refuse_keep(step)
-            refuse_float_mask("label", before)
-        params = dict(step.params)
-        if parted:
-            params = {**params, "multilabel": True}
-        if step.name == "label" and item.within is not None:
-            if "multilabel" in params:
-                raise InvalidConfiguration(
-                    f"object {item.name} is within {item.within}, and its labels are split or multilabel; leave one of them out"
-                )
-            held = within(item.within, voxel_um=before.voxel_um)
-            parent = Node("within", held, parent, held.output(before), beside=Ref(item.within))
-            before, params = parent.spec, {**params, "multilabel": True}
-        if step.name == "split":
-            refuse_float_mask("split", before)
-        if step.name == "split" and params.get("by") == "intensity":
-            seen = heights(voxel_um=before.voxel_um, sigma_um=params.get("sigma_um", 0.0))
-            parent = Node("heights", seen, parent, seen.output(before), beside=raw)
-            before = parent.spec
-        stage = build(step.name, params, before)
-        _warn_of_small(step, before)
-        node = Node(step.label or step.name, stage, parent, stage.output(before), step.keep and step.name != "label")
-        if step.label:
-            named[step.label] = node
-    leaf = leaf or node
-    if leaf is None:
-        raise InvalidConfiguration(f"object {item.name} has no steps")
-    if item.within is not None and not any(link.name == "within" for link in leaf.chain):
-        raise InvalidConfiguration(
-            f"object {item.name} is within {item.within}, but has no label step to know it by; add label"
-        )
-    return leaf, table
-
-
-def _refuse_keep(step: Step) -> None:
-    if step.keep:
-        why = "its labels stay anyway" if step.name == "label" else "it makes no array"
-        raise InvalidConfiguration(f"step {step.name}: keep stores nothing here, since {why}; take it away")
-
-
-def _warn_of_small(step: Step, spec: Spec) -> None:
-    """A radius below one voxel is rarely meant: it may be a diameter, or in another unit."""
-    name = "min_separation_um" if step.name == "split" else "radius_um"
-    given = step.params.get(name)
-    if isinstance(given, Mapping):
-        given = [given.get("min"), given.get("max")]
-    numbers = given if isinstance(given, list | tuple) else [given]
-    finest = min(spec.voxel_um)
-    small = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < finest]
-    if small:
-        warnings.warn(
-            f"step {step.name}: {name} {small[0]:g} is less than one voxel of {finest:g} um, and does little or nothing; "
-            "lengths are micrometres",
-            stacklevel=2,
-        )
 
 
 def _cuts(name: str, leaf: Node, passes: Passes) -> Iterator[tuple[Cut, Asked | None]]:

@@ -12,11 +12,7 @@ from cristae.blocks.stage import Spec, Stage
 from cristae.errors import InvalidConfiguration
 
 ROOMS = ("filters", "labels")
-PLANNED = (
-    "flatfield",
-    "segment",
-    "skeleton",
-)
+PLANNED = ("segment", "skeleton")
 """Steps that the format knows and that are not built yet; a file that names one is valid, and a run says so."""
 
 BY_THE_ENGINE = {"voxel_um", "dtype"}

@@ -14,10 +14,12 @@ from cristae.blocks.measure import ask
 from cristae.blocks.work import Ref
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.grid import Box
+from cristae.pipeline.chain import chain_of
 from cristae.pipeline.compile import Node
 from cristae.pipeline.file import PipelineFile, holders_first
-from cristae.pipeline.objects import chain_of, one_channel, seen_by, spec_of
+from cristae.pipeline.objects import one_channel, spec_of
 from cristae.pipeline.picture import GROUND, overview
+from cristae.pipeline.reading import beside, seen_by
 from cristae.store.volume import Volume
 
 LARGEST = 64 << 20
@@ -60,6 +62,7 @@ def preview(
     panels, stack = [], volume
     for setting, pipeline in pipelines.items():
         volume = seen_by(pipeline, stack)
+        flats = beside(pipeline, stack, volume)
         held: dict[Ref, Array] = {}
         for item in holders_first(pipeline.objects):
             c = one_channel(volume, item.channel if item.channel is not None else channel)
@@ -67,10 +70,13 @@ def preview(
             if leaf.stage.name != "label":
                 raise InvalidConfiguration(f"object {item.name} ends in {leaf.stage.name}, not in labels; add label")
             raw = volume.read(Box.whole(volume.spatial_shape), t, c)
-            seen = Seen(raw, {**held, Ref("input", c): raw}, f"{setting}:{c}" if item.within else f"{c}", done)
+            others = {Ref(name, c): flat.read(Box.whole(volume.spatial_shape), t, c) for name, flat in flats.items()}
+            own = item.within is not None or bool(flats)
+            seen = Seen(raw, {**held, **others, Ref("input", c): raw}, f"{setting}:{c}" if own else f"{c}", done)
             labels = held[Ref(item.name)] = _output(leaf, seen)
             thresholds = dict(_thresholds(leaf, seen))
-            panels.append(_panel(setting, item.name, volume, raw, labels, thresholds))
+            left = ", without flatfield, which takes all fields" if any(map(_pooled, leaf.chain)) else ""
+            panels.append(_panel(setting + left, item.name, volume, raw, labels, thresholds))
     return panels
 
 
@@ -99,11 +105,18 @@ def _output(node: Node | None, seen: Seen) -> Array:
     """A node's output over the whole box, from what is done already as far as it goes."""
     if node is None:
         return seen.raw
+    if _pooled(node):
+        return _output(node.parent, seen).astype(node.spec.dtype)
     key = seen.source + "".join(f" > {link.stage.name} {dict(link.stage.params)}" for link in node.chain)
     if key not in seen.done:
         others = () if node.beside is None else (seen.beside[node.beside],)
         seen.done[key] = node.stage(_output(node.parent, seen), *others)
     return seen.done[key]
+
+
+def _pooled(node: Node) -> bool:
+    """Whether a step needs what many images have in common, of which a box knows nothing."""
+    return node.stage.name == "flatfield" and bool(node.stage.asks)
 
 
 def _thresholds(leaf: Node, seen: Seen) -> Iterator[tuple[str, float]]:

@@ -1,0 +1,139 @@
+"""Chain: an object's steps as nodes, each a stage that knows those before it. What may follow what is decided here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cristae.blocks.stage import Spec
+from cristae.blocks.work import Ref
+from cristae.errors import InvalidConfiguration
+from cristae.filters import heights
+from cristae.labels import within
+from cristae.pipeline.compile import Node, refuse_float_mask
+from cristae.pipeline.file import Object, Step
+from cristae.pipeline.operations import build, stages
+
+
+def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
+    """The last node of an object's steps, which knows those before it, and its measure step. raw : the channel it works on.
+
+    Raises
+    ------
+    InvalidConfiguration : if a step is not known, is given what it cannot work on, or is not built yet.
+    """
+    named: dict[str, Node | None] = {"input": None}
+    node: Node | None = None
+    leaf: Node | None = None
+    table: Step | None = None
+    if sum(step.name == "flatfield" for step in item.steps) > 1:
+        raise InvalidConfiguration(
+            f"object {item.name} has two flatfield steps; light is divided away once: leave one out"
+        )
+    for step in item.steps:
+        parent = named[step.source] if step.source is not None else node
+        if step.name == "measure":
+            table, leaf = step, _labelled(item, parent)
+            continue
+        if step.name != "project":  # which is how the image is read
+            node = _node(item, step, parent, spec, raw)
+        if step.label:
+            named[step.label] = node
+    leaf = leaf or node
+    if leaf is None:
+        raise InvalidConfiguration(f"object {item.name} has no steps")
+    if item.within is not None and not any(link.name == "within" for link in leaf.chain):
+        raise InvalidConfiguration(
+            f"object {item.name} is within {item.within}, but has no label step to know it by; add label"
+        )
+    return leaf, table
+
+
+def _labelled(item: Object, parent: Node | None) -> Node:
+    if parent is not None and parent.stage.name == "label":
+        return parent
+    after = parent is not None and any(link.name == "label" for link in parent.chain)
+    way = f"put {parent.stage.name} before label" if parent is not None and after else "put it after label"
+    raise InvalidConfiguration(f"object {item.name}: measure works on labels; {way}")
+
+
+def _node(item: Object, step: Step, parent: Node | None, spec: Spec, raw: Ref) -> Node:
+    """A step's node, on those that the engine puts before it."""
+    if step.name not in stages():
+        raise InvalidConfiguration(f"step {step.name} is part of the format but not built yet; leave it out")
+    params, beside = dict(step.params), None
+    if step.name == "label":
+        parent, params = _to_label(item, step, parent, spec)
+    elif parent is not None and parent.stage.name == "split":
+        raise InvalidConfiguration(
+            f"object {item.name}: {step.name} after split would join what it parted; put {step.name} before split, and label after it"
+        )
+    elif step.name == "split":
+        parent = _to_split(step, parent, spec, raw)
+    elif step.name == "flatfield" and params.get("image"):
+        beside = replace(raw, array=flat_name(item))
+    before = parent.spec if parent else spec
+    stage = build(step.name, params, before)
+    _warn_of_small(step, before)
+    return Node(step.label or step.name, stage, parent, stage.output(before), step.keep, beside)
+
+
+def _to_label(item: Object, step: Step, parent: Node | None, spec: Spec) -> tuple[Node | None, dict[str, Any]]:
+    """What labels are made of, and how: parts that `split` made stay apart, and so do those in different holders."""
+    before, params = parent.spec if parent else spec, dict(step.params)
+    refuse_keep(step, "its labels stay anyway")
+    refuse_float_mask("label", before)
+    if parent is not None and parent.stage.name == "split":
+        if params.get("multilabel") is False:
+            raise InvalidConfiguration(
+                f"object {item.name}: label after split would join what it parted; leave multilabel out"
+            )
+        params["multilabel"] = True
+    if item.within is None:
+        return parent, params
+    if "multilabel" in params:
+        raise InvalidConfiguration(
+            f"object {item.name} is within {item.within}, and its labels are split or multilabel; leave one of them out"
+        )
+    held = within(item.within, voxel_um=before.voxel_um)
+    return Node("within", held, parent, held.output(before), beside=Ref(item.within)), {**params, "multilabel": True}
+
+
+def _to_split(step: Step, parent: Node | None, spec: Spec, raw: Ref) -> Node | None:
+    """The landscape that `split` climbs, where it is not the mask itself."""
+    before = parent.spec if parent else spec
+    refuse_float_mask("split", before)
+    if step.params.get("by") != "intensity":
+        return parent
+    seen = heights(voxel_um=before.voxel_um, sigma_um=step.params.get("sigma_um", 0.0))
+    return Node("heights", seen, parent, seen.output(before), beside=raw)
+
+
+def flat_name(item: Object) -> str:
+    """The name by which an object's flat field lies beside the image."""
+    return f"{item.name}/flatfield"
+
+
+def refuse_keep(step: Step, why: str) -> None:
+    """A step whose output cannot be kept says so."""
+    if step.keep:
+        raise InvalidConfiguration(f"step {step.name}: keep stores nothing here, since {why}; take it away")
+
+
+def _warn_of_small(step: Step, spec: Spec) -> None:
+    """A radius below one voxel is rarely meant: it may be a diameter, or in another unit."""
+    name = "min_separation_um" if step.name == "split" else "radius_um"
+    given = step.params.get(name)
+    if isinstance(given, Mapping):
+        given = [given.get("min"), given.get("max")]
+    numbers = given if isinstance(given, list | tuple) else [given]
+    finest = min(spec.voxel_um)
+    small = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < finest]
+    if small:
+        warnings.warn(
+            f"step {step.name}: {name} {small[0]:g} is less than one voxel of {finest:g} um, and does little or nothing; "
+            "lengths are micrometres",
+            stacklevel=2,
+        )
