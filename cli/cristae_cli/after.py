@@ -64,9 +64,7 @@ def view(
         bool, typer.Option("--browser/--no-browser", help="Open the page, or only print where it is.")
     ] = True,
 ) -> None:
-    """Look at labels over their image, coloured by any column: in napari where it is installed, else on a page of this machine alone."""
-    from importlib.util import find_spec
-
+    """Look at labels over their image, coloured by any column: in napari where it and Qt are installed, else on a page of this machine alone."""
     from cristae.pipeline.viewing import views
 
     found = views(output)
@@ -77,9 +75,9 @@ def view(
         raise UsageError(
             f"--colour {colour}: no table here has that column; {nearest(colour, names, 'its columns are')}"
         )
-    if find_spec("napari") is not None and not page:
-        from cristae.pipeline.layers import show
+    from cristae.pipeline.layers import can_show, show
 
+    if can_show() and not page:
         return show(found, colour)
     return _serve(found, colour, port, browser)
 

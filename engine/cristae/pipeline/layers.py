@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from cristae.pipeline.viewing import View, column
 from cristae.store.volume import Volume
+
+
+QT = ("PyQt6", "PySide6", "PyQt5", "PySide2")
+
+
+def can_show() -> bool:
+    """Whether napari is installed, with a Qt to draw its window and a screen to draw it on."""
+    screen = sys.platform != "linux" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ))
+    return screen and find_spec("napari") is not None and any(find_spec(name) is not None for name in QT)
 
 
 def show(views: Sequence[View], colour: str = "") -> None:
