@@ -13,7 +13,6 @@ import numpy as np
 from cristae.pipeline.viewing import View, column
 from cristae.store.volume import Volume
 
-
 QT = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 

@@ -24,7 +24,9 @@ from cristae.pipeline.job import ArrayOutput, FileOutput, Job, Settings
 from cristae.pipeline.keeping import place_of
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.create import create_volume, publish, register_label
+from cristae.store.display import windowed
 from cristae.store.durable import digest
+from cristae.store.volume import open_volume
 
 GUESTS = (".cristae", "labels", "tables")
 """What a store holds beside its image, made by other commands: it stays when the image is made again."""
@@ -157,6 +159,11 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str],
         if grown or not is_published(generation) or _relative(made.final, job.root) in redo or not made.final.exists():
             facts |= made.writer(work, staged_place(generation, n, made))
             reached("files-written")
+    for n, array in enumerate(job.arrays):
+        staged = staged_place(generation, n, array)
+        again = _relative(array.final / "zarr.json", job.root) in redo
+        if array.kind == "image" and array.image not in work.lost and (staged.exists() or again):
+            _show_well(staged if staged.exists() else array.final, array, work.images[array.image].name)
     if not is_published(generation):
         _move_aside(job, generation)
         write_bytes(generation.folder / "published.json", b"{}")
@@ -171,6 +178,14 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str],
             register_label(str(array.store), array.final.name)
             reached("listed")
     return facts
+
+
+def _show_well(place: Path, array: ArrayOutput, name: str) -> None:
+    """Channels of which nobody said how to draw them are drawn by what is in them."""
+    made = open_volume(place, doubts=False)
+    given = array.channels or tuple(replace(c, window=None) for c in made.channels)
+    if any(channel.window is None for channel in given):
+        publish(windowed(replace(made, name=name, channels=given)))
 
 
 def digests(job: Job, lost: Container[int] = ()) -> dict[str, str]:
