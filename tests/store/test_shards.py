@@ -24,6 +24,11 @@ CHAINS: dict[str, Any] = {
 }
 
 
+def created(path: Path, *facts: Any) -> Any:
+    zarr_arrays.create_array(path, *facts)
+    return zarr_arrays.open_array(path)
+
+
 def made(folder: Path, array: np.ndarray, sharded: bool, chain: str, version: int = 3, **more: Any) -> zarr.Array[Any]:
     """`array` as zarr itself stores it, in chunks that divide nothing."""
     chunk = tuple(min(n, 3) for n in array.shape)
@@ -101,7 +106,7 @@ def test_what_is_written_here_zarr_reads(tmp_path_factory: pytest.TempPathFactor
     shard = tuple(c * data.draw(st.integers(1, 3)) for c in chunk)
     codec = data.draw(st.sampled_from(["image", "label", "scratch"]))
     dtype = data.draw(st.sampled_from(["uint8", "uint16", "uint32", "float32"]))
-    stored = zarr_arrays.create_array(root, shape, dtype, chunk, shard, codec, "tzyx"[-ndim:])
+    stored = created(root, shape, dtype, chunk, shard, codec, "tzyx"[-ndim:])
     array = values(shape, dtype)
     puts = zarr_arrays.write(stored, root, tuple(slice(0, n) for n in shape), array)
     assert sorted(puts) == sorted(
@@ -112,7 +117,7 @@ def test_what_is_written_here_zarr_reads(tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_chunk_outside_the_array_is_not_stored_and_one_inside_must_be(tmp_path: Path) -> None:
-    stored = zarr_arrays.create_array(tmp_path / "a", (4, 4), "uint16", (4, 4), (12, 12), "image", "yx")
+    stored = created(tmp_path / "a", (4, 4), "uint16", (4, 4), (12, 12), "image", "yx")
     (put,) = zarr_arrays.write(stored, tmp_path / "a", (slice(0, 4), slice(0, 4)), np.ones((4, 4), "uint16")).values()
     assert put.nbytes < 16 * 9 + 4 + 100
     recipe = shards.recipe_of(stored)
@@ -125,7 +130,7 @@ def test_a_chunk_outside_the_array_is_not_stored_and_one_inside_must_be(tmp_path
 
 def test_only_the_chunks_that_are_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     array = values((12, 12, 12), "uint16")
-    stored = zarr_arrays.create_array(tmp_path / "a", array.shape, "uint16", (3, 3, 3), (12, 12, 12), "image", "zyx")
+    stored = created(tmp_path / "a", array.shape, "uint16", (3, 3, 3), (12, 12, 12), "image", "zyx")
     zarr_arrays.write(stored, tmp_path / "a", (slice(0, 12),) * 3, array)
     asked: list[int] = []
     plain = shards._bytes

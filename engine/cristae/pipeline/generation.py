@@ -131,15 +131,20 @@ def _modules(name: str) -> set[str]:
         if module in seen:
             continue
         seen.add(module)
-        for node in ast.walk(ast.parse(_source(module))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                named = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                named = [alias.name for alias in node.names]
-            else:
-                continue
-            todo += [n for n in named if room and n.rpartition(".")[0] == room and _source(n)]
+        todo += [n for n in _imports(module) if room and n.rpartition(".")[0] == room and _source(n)]
     return seen
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """All that a module imports by name, and what may be a module in it."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return tuple(found)
 
 
 @cache

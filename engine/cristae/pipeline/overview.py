@@ -11,6 +11,9 @@ from cristae.blocks import answers as stored
 from cristae.blocks.work import Image, Work, group_of
 from cristae.store.bundle import Bundle
 
+SMALL = 512
+"""Pixels of the longest side of a picture that is one of many."""
+
 
 def overview_key(name: str) -> str:
     """The key of the answer that holds an object's projections."""
@@ -32,18 +35,18 @@ class Overview:
     small: bool = False  # as one of many, which together should take no longer than their labels
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
-        from cristae.pipeline.picture import MAGNIFIED, compose, write_png
+        from cristae.pipeline.picture import MAGNIFIED, SMALLEST, compose, write_png
 
         number, frame = next((n, f) for n, f in enumerate(work.frames) if f.image == self.image)
         bundle = Bundle(stored.answer_path(work.folder, self.key))
         frames = stored.taken(bundle, group_of("frame", frame, number))
         image = work.images[self.image]
         volume = next(iter(image.volumes.values()))
-        size = " x ".join(str(n) for n in volume.spatial_shape)
-        lines = [f"{self.object}: outlines of the labels over the brightest voxel along each axis", f"{size} voxels"]
+        voxels = " x ".join(str(n) for n in volume.spatial_shape)
+        lines = [f"{self.object}: outlines of the labels over the brightest voxel along each axis", f"{voxels} voxels"]
         if volume.frames > 1:
             lines[-1] += f", time point {frame.t} of {volume.frames}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        magnified = 1 if self.small else MAGNIFIED
-        write_png(path, compose(frames, title=image.name, lines=lines, magnified=magnified))
+        magnified, smallest = (1, SMALL) if self.small else (MAGNIFIED, SMALLEST)
+        write_png(path, compose(frames, title=image.name, lines=lines, magnified=magnified, smallest=smallest))
         return {}

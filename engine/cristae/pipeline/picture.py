@@ -20,7 +20,7 @@ Labels = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 Colouring = Callable[[Labels], Floats]  # labels (n,) to RGB (n, 3), 0-255
 
-PICTURE_PIXELS = (720, 1380)  # the longest side of the panels lies between these,
+SMALLEST, LARGEST = 720, 1380  # the longest side of the panels lies between these,
 MAGNIFIED = 12  # and where it can, a pixel of a frame takes no more screen pixels than this
 
 GROUND, PANEL, INK, FAINT = (16, 17, 21), (0, 0, 0), (236, 238, 242), (146, 151, 162)
@@ -52,6 +52,7 @@ def compose(
     values: Mapping[int, float] | None = None,
     values_title: str = "",
     magnified: int = MAGNIFIED,
+    smallest: int = SMALLEST,
 ) -> np.ndarray:
     """(height, width, 3) uint8 RGB: projections with the outlines of labels, a scale bar and a caption.
 
@@ -59,7 +60,8 @@ def compose(
     title, lines : the caption under the panels; long lines are broken
     values : colour of each label from a gradient instead of its own hue; labels that are missing are grey
     values_title : what the values are, with their unit
-    magnified : screen pixels that a pixel of a frame takes at most
+    magnified : screen pixels that a pixel of a frame takes at most, unless the picture would be smaller than
+    smallest : pixels of its longest side
     """
     z_um, y_um, x_um = (float(v) for v in frames["pixel_um"])
     deep = len(frames["xz"]) > 1
@@ -68,7 +70,7 @@ def compose(
     width_um = frames["xy"].shape[1] * x_um
     stacked = heights_um[-1] <= 0.6 * heights_um[0]
     extent_um = (sum(heights_um), width_um) if stacked else (max(heights_um), len(panels) * width_um)
-    scale = _pixels_per_um(max(extent_um), min(y_um, x_um), magnified)
+    scale = _pixels_per_um(max(extent_um), min(y_um, x_um), magnified, smallest)
 
     low, high = _contrast(frames["xy"], frames["labels_xy"])
     hue = _hues if values is None else partial(_shades, values=values, bounds=_bounds(values))
@@ -104,10 +106,9 @@ def round_length(longest: float) -> float:
     return max(m * decade for m in (1, 2, 5) if m == 1 or m * decade <= longest)
 
 
-def _pixels_per_um(extent_um: float, pixel_um: float, magnified: int) -> float:
+def _pixels_per_um(extent_um: float, pixel_um: float, magnified: int, smallest: int) -> float:
     """The scale of the picture, for panels whose longest side is `extent_um`."""
-    smallest, largest = PICTURE_PIXELS
-    return min(largest / extent_um, max(smallest / extent_um, magnified / pixel_um))
+    return min(LARGEST / extent_um, max(smallest / extent_um, magnified / pixel_um))
 
 
 def _contrast(value: np.ndarray, label: np.ndarray) -> tuple[float, float]:

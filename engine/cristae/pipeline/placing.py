@@ -11,6 +11,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Container
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from cristae.store.volume import open_volume
 
 GUESTS = (".cristae", "labels", "tables")
 """What a store holds beside its image, made by other commands: it stays when the image is made again."""
+
+PAINTERS = 2
+"""Pictures that are drawn at once."""
 
 Output = ArrayOutput | FileOutput
 
@@ -152,12 +156,23 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str],
     redo : files that were found damaged, relative to the run's root, and are made again
     grown : whether images have joined, so that every file is made again
     """
+    todo = [
+        (made, staged_place(generation, n, made))
+        for n, made in enumerate(job.files, len(job.arrays))
+        if made.image not in work.lost
+        and (
+            grown or not is_published(generation) or _relative(made.final, job.root) in redo or not made.final.exists()
+        )
+    ]
     facts: dict[str, Any] = {}
-    for n, made in enumerate(job.files, len(job.arrays)):
-        if made.image in work.lost:
-            continue
-        if grown or not is_published(generation) or _relative(made.final, job.root) in redo or not made.final.exists():
-            facts |= made.writer(work, staged_place(generation, n, made))
+    for made, place in ((made, place) for made, place in todo if made.image is None):
+        facts |= made.writer(work, place)
+        reached("files-written")
+    with ThreadPoolExecutor(PAINTERS) as pool:  # pictures, one of each image
+        for found in pool.map(
+            lambda one: one[0].writer(work, one[1]), (one for one in todo if one[0].image is not None)
+        ):
+            facts |= found
             reached("files-written")
     for n, array in enumerate(job.arrays):
         staged = staged_place(generation, n, array)

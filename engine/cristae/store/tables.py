@@ -13,6 +13,8 @@ from cristae.errors import InvalidConfiguration
 from cristae.store.bundle import sync_folder
 
 SUFFIXES = (".parquet", ".csv")
+TOGETHER = 1 << 16
+"""Rows that are written at once, where blocks are smaller."""
 
 
 def check_suffix(path: Path) -> None:
@@ -28,16 +30,28 @@ class TableWriter:
         self.path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._sink: Any = None
+        self._waiting: list[Any] = []
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> TableWriter:
         return self
 
     def write(self, columns: Mapping[str, np.ndarray]) -> None:
-        """Append one block: a row group of a Parquet."""
+        """Append one block. Small ones wait, and go into the file together: a row group of a Parquet."""
         import pyarrow
 
-        table = pyarrow.table({n: pyarrow.array(c) if len(c) else _empty(n, c) for n, c in columns.items()})
+        self._waiting.append(
+            pyarrow.table({n: pyarrow.array(c) if len(c) else _empty(n, c) for n, c in columns.items()})
+        )
+        if sum(table.num_rows for table in self._waiting) >= TOGETHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        if not self._waiting:
+            return
+        table, self._waiting = pyarrow.concat_tables(self._waiting), []
         if self._sink is None:
             self._sink = self._open(table.schema)
         if table.num_rows:
@@ -53,6 +67,8 @@ class TableWriter:
         return ParquetWriter(self._partial, schema, compression="zstd")
 
     def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is None:
+            self._flush()
         if self._sink is not None:
             self._sink.close()
         if kind is not None:

@@ -7,6 +7,7 @@ shard is written, background or not, so a missing or empty object is damage and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -54,8 +55,8 @@ def compressors(codec: Codec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
 
 def create_array(
     path: Path, shape: Sequence[int], dtype: str, chunk: Sequence[int], shard: Sequence[int], codec: Codec, axes: str
-) -> zarr.Array[Any]:
-    """A new array at `path`; where the same array was created before, that one, with all it holds.
+) -> None:
+    """A new array at `path`; where the same array was created before it stays, with all it holds.
 
     Raises
     ------
@@ -66,19 +67,8 @@ def create_array(
             f"a shard of {tuple(shard)} is not a whole number of chunks of {tuple(chunk)}; change --shard"
         )
     if not (path / "zarr.json").exists():
-        made = zarr.create_array(
-            MemoryStore(),
-            shape=tuple(shape),
-            dtype=dtype,
-            chunks=tuple(chunk),
-            shards=tuple(shard),
-            compressors=compressors(codec, np.dtype(dtype)),
-            fill_value=0,
-            dimension_names=list(axes),
-            attributes=COMPLETE,
-        )
-        document = made.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"]
-        put_file(path / "zarr.json", document.to_bytes())
+        put_file(path / "zarr.json", _document(tuple(shape), dtype, tuple(chunk), tuple(shard), codec, axes))
+        return
     array = open_array(path)
     asked = (tuple(shape), np.dtype(dtype), tuple(chunk), tuple(shard))
     if asked != (array.shape, array.dtype, array.chunks, array.shards):
@@ -86,7 +76,25 @@ def create_array(
             f"{path} holds an array of {array.shape} {array.dtype} in shards of {array.shards}, not of {tuple(shape)} "
             f"{dtype} in shards of {tuple(shard)}; give another output, or --fresh"
         )
-    return array
+
+
+@lru_cache(maxsize=64)
+def _document(
+    shape: tuple[int, ...], dtype: str, chunk: tuple[int, ...], shard: tuple[int, ...], codec: Codec, axes: str
+) -> bytes:
+    """Metadata of an array; many images of a batch have the same."""
+    made = zarr.create_array(
+        MemoryStore(),
+        shape=shape,
+        dtype=dtype,
+        chunks=chunk,
+        shards=shard,
+        compressors=compressors(codec, np.dtype(dtype)),
+        fill_value=0,
+        dimension_names=list(axes),
+        attributes=COMPLETE,
+    )
+    return made.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes()
 
 
 def open_array(path: Path) -> zarr.Array[Any]:
