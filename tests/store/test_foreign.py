@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import tifffile
 from cristae.errors import InvalidInput, MissingExtra, SeveralScenes
 from cristae.grid import Box
 from cristae.store import foreign
+from cristae.store.facts import GapWarning
 from cristae.store.volume import Volume, open_volume
 
 LIF = "LeicaLASX_wavelength-sweep_example.lif"
@@ -131,6 +134,43 @@ def test_a_file_of_several_scenes_asks_which(formats: Path) -> None:
     by_number, by_name = (open_volume(formats / LIF, scene=s) for s in ("2", "x_y_z_t_lambdaEmi"))
     assert by_number == by_name == open_volume(f"{formats / LIF}:2")
     assert by_number.name.endswith("-x_y_z_t_lambdaEmi")
+
+
+def test_planes_that_a_czi_lacks_are_named(tmp_path: Path) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi")
+
+    def recorded(name: str, lost: set[tuple[int, int]]) -> Path:
+        with czi.create_czi(str(tmp_path / name)) as file:
+            for t, z in itertools.product(range(3), range(4)):
+                if (t, z) not in lost:
+                    file.write(np.full((20, 30, 1), 10 * t + z + 1, np.uint16), plane={"T": t, "Z": z, "C": 0})
+            file.write_metadata("a", scale_x=1e-7, scale_y=1e-7, scale_z=3e-7)
+        return tmp_path / name
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GapWarning)
+        assert (whole(open_volume(recorded("whole.czi", set()), frame_interval_s=1)) > 0).all()
+    with pytest.warns(
+        GapWarning, match="2 of 12 planes are not in the file, the first at t 1, z 2, and read as 0.*--time"
+    ):
+        seen = whole(open_volume(recorded("stopped.czi", {(1, 2), (2, 3)}), frame_interval_s=1))
+    assert {(t, z) for t, _, z in np.argwhere((seen == 0).all(axis=(-2, -1)))} == {(1, 2), (2, 3)}
+
+
+@pytest.mark.parametrize("name", ["example-zstack.nd2", "example-timelapse.nd2"])
+def test_frames_that_an_nd2_lacks_are_named(name: str, formats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nd2._readers._modern.modern_reader import ModernReader
+
+    whole_map = ModernReader._frame_offsets.fget
+    monkeypatch.setattr(
+        ModernReader, "_frame_offsets", property(lambda self: {n: at for n, at in whole_map(self).items() if n != 1})
+    )
+    with pytest.warns(GapWarning, match=r"1 of \d+ planes are not in the file, the first at [tz] 1, and read as 0"):
+        volume = open_volume(formats / name)
+    axis = 0 if volume.frames > 1 else 2
+    assert np.flatnonzero(
+        (whole(volume) == 0).all(axis=tuple(n for n in range(whole(volume).ndim) if n != axis))
+    ).tolist() == [1]
 
 
 def test_a_series_of_a_tiff_is_a_scene(tmp_path: Path) -> None:

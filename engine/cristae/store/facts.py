@@ -19,6 +19,10 @@ Kind = Literal["image", "label"]
 Reader = Literal["zarr", "tiff", "npy", "npz", "czi", "nd2", "lif", "ims", "hdf5"]
 
 
+class GapWarning(UserWarning):
+    """A file lacks planes of its image."""
+
+
 class VoxelSizeWarning(UserWarning):
     """A voxel size or frame interval that is missing, assumed, or unlikely for a microscope."""
 
@@ -70,3 +74,4 @@ class Found:
     kind: Kind = "image"
     label: str | None = None
     notes: tuple[str, ...] = ()  # doubts about the voxel size, one sentence each; moot where the user gives one
+    gaps: str = ""  # planes that were never recorded, and read as 0

@@ -25,7 +25,7 @@ import numpy as np
 from cristae.errors import InvalidInput, PlanRefused
 from cristae.grid import Box
 from cristae.store import foreign
-from cristae.store.facts import AXES, SPATIAL, Channel, Kind, Level, Reader, VoxelSizeWarning
+from cristae.store.facts import AXES, SPATIAL, Channel, GapWarning, Kind, Level, Reader, VoxelSizeWarning
 from cristae.store.finding import find
 from cristae.store.settling import axes_of, channels_of, level_of, scale_of
 
@@ -318,6 +318,8 @@ def open_volume(
     )
     for note in (*notes, *_doubts(volume)) if doubts else ():
         warnings.warn(note, VoxelSizeWarning, stacklevel=2)
+    if found.gaps and doubts:
+        warnings.warn(f"{path}: {found.gaps}", GapWarning, stacklevel=2)
     return volume
 
 

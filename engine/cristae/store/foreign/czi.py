@@ -11,7 +11,7 @@ import numpy as np
 from cristae.errors import InvalidInput
 from cristae.store.facts import Channel, Found, FoundArray
 from cristae.store.foreign.libraries import extra, reading
-from cristae.store.foreign.planes import Planes
+from cristae.store.foreign.planes import Planes, gaps_of
 from cristae.store.foreign.scenes import chosen, named
 
 PIXELS = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}
@@ -35,7 +35,8 @@ def find(path: Path, name: str, scene: str | None) -> Found:
         array = FoundArray(
             str(number), shape, _dtype(file, path), chunk, chunk, {a: s for a, s in scale.items() if a in axes}
         )
-        return Found(str(path), named(name, scenes, number), "czi", (array,), axes, _channels(about))
+        gaps = _gaps(file, number, extent)
+        return Found(str(path), named(name, scenes, number), "czi", (array,), axes, _channels(about), gaps=gaps)
 
 
 def open_array(path: Path, member: str) -> Planes:
@@ -61,6 +62,21 @@ def _extent(file: Any, path: Path) -> dict[str, int]:
     if odd := [a for a, (start, stop) in box.items() if a not in "TCZYX" and stop - start > 1]:
         raise InvalidInput(f"{path} has an axis {odd[0]}, which is not read; export it with t, c, z, y, x alone")
     return {a: box[a][1] - box[a][0] if a in box else 1 for a in "TCZ"}
+
+
+def _gaps(file: Any, number: int, extent: Mapping[str, int]) -> str:
+    """Planes of a scene of which the file holds nothing at full resolution: a recording that was stopped, or lost a part."""
+    scenes = sorted(file.scenes_bounding_rectangle)
+    stored = set[tuple[int, ...]]()
+
+    def note(_: int, block: Any) -> bool:
+        at = block.coordinate.to_dict()
+        if block.get_zoom() == 1 and (not scenes or at.get("S", scenes[number]) == scenes[number]):
+            stored.add(tuple(at.get(axis, 0) for axis in "TCZ"))
+        return True
+
+    file.enumerate_subblocks(note)
+    return gaps_of({axis.lower(): extent[axis] for axis in "TCZ"}, stored)
 
 
 def _rectangle(file: Any, number: int) -> tuple[int, int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from cristae.errors import InvalidInput
 from cristae.store.facts import Channel, Found, FoundArray
 from cristae.store.foreign.libraries import extra, reading
-from cristae.store.foreign.planes import Planes
+from cristae.store.foreign.planes import Planes, gaps_of
 from cristae.store.foreign.scenes import chosen, named
 from cristae.store.foreign.voxels import number_type
 
@@ -33,7 +34,8 @@ def find(path: Path, name: str, scene: str | None) -> Found:
         axes, shape = "".join(KNOWN[a] for a in sizes), tuple(sizes.values())
         chunk = tuple(n if a in "CSYX" else 1 for a, n in sizes.items())
         array = FoundArray(str(number), shape, number_type(np.dtype(file.dtype), path), chunk, chunk, scale)
-        return Found(str(path), named(name, scenes, number), "nd2", (array,), axes, _channels(file))
+        gaps = _gaps(file, number)
+        return Found(str(path), named(name, scenes, number), "nd2", (array,), axes, _channels(file), gaps=gaps)
 
 
 def open_array(path: Path, member: str) -> Planes:
@@ -51,6 +53,18 @@ def open_array(path: Path, member: str) -> Planes:
         return np.asarray(file.read_frame(int(number))).reshape([sizes[a] for a in inner])[box]
 
     return Planes(tuple(sizes[a] for a in (*outer, *inner)), np.dtype(file.dtype), len(outer), frame, file.close)
+
+
+def _gaps(file: Any, position: int) -> str:
+    """Frames of a position that the file's map does not have; the library gives zeros for them."""
+    recorded = getattr(getattr(file, "_rdr", None), "_frame_offsets", None)
+    if recorded is None:
+        return ""
+    loops = {a: n for a, n in file.sizes.items() if a not in "CSYX"}
+    places = (np.unravel_index(n, list(loops.values())) for n in recorded if n < prod(loops.values()))
+    seen = [dict(zip(loops, map(int, place), strict=True)) for place in places] if loops else []
+    stored = {tuple(at.get(a, 0) for a in "TZ") for at in seen if at.get("P", position) == position}
+    return gaps_of({a.lower(): loops.get(a, 1) for a in "TZ"}, stored if loops else {(0, 0)} if recorded else set())
 
 
 def _channels(file: Any) -> tuple[Channel, ...]:

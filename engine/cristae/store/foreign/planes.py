@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 
 Plane = Callable[[tuple[int, ...], tuple[slice, ...]], np.ndarray]
+
+
+def gaps_of(sizes: Mapping[str, int], stored: Collection[tuple[int, ...]]) -> str:
+    """What is said of planes that a file lacks, nothing where it has them all. sizes : by axis, in the order of `stored`'s numbers"""
+    missing = [place for place in product(*map(range, sizes.values())) if place not in stored]
+    if not missing:
+        return ""
+    first = ", ".join(f"{a} {n}" for a, n in zip(sizes, missing[0], strict=True) if sizes[a] > 1)
+    return (
+        f"{len(missing)} of {prod(sizes.values())} planes are not in the file, the first at {first}, and read as 0; the recording "
+        "was stopped, or a part of the file is lost: --time and --crop leave them out"
+    )
 
 
 class Planes:
