@@ -64,7 +64,7 @@ def view(
         bool, typer.Option("--browser/--no-browser", help="Open the page, or only print where it is.")
     ] = True,
 ) -> None:
-    """Look at labels over their image, coloured by any column: in napari where it and Qt are installed, else on a page of this machine alone."""
+    """Look at labels over their image, coloured by any column: in napari where it and Qt are, else on a page of this machine alone."""
     from cristae.pipeline.viewing import views
 
     found = views(output)

@@ -144,7 +144,12 @@ def run(
     )
     settings = o.settings(cluster, memory, block, device, fresh, pyramid=pyramid)
     if dry_run:
+        from cristae.pipeline.execute import outlook
+        from cristae_cli.talk import say
+
+        course = outlook(job, settings)
         _plan(job, settings, probe=False, json=False)
+        say(f"a run would {course}")
     else:
         _execute(job, settings, on_finish)
 

@@ -287,7 +287,7 @@ def show_demo(shown: Any, folder: Any) -> None:
             ("picture", str(shown.overview)),
             ("table", str(shown.table)),
             ("next", f"cristae info {shown.image}"),
-            ("", "cristae run YOUR.yaml YOUR.tif --out results"),
+            ("", "cristae run mitochondria YOUR.tif --out results"),
             ("delete", f"rm -r {folder}"),
         ]
     )

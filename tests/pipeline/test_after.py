@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from pipeline.test_job import MAIN, VOXEL_UM, done, expected, labels_of, main_jo
 from typer.testing import CliRunner, Result
 
 from cristae.errors import Claimed, InvalidInput, PlanRefused, SetAside
+from cristae.pipeline.audit import audit
 from cristae.pipeline.cleaning import clean, leftovers
 from cristae.pipeline.execute import execute
 from cristae.pipeline.exporting import arrays_of, export
 from cristae.pipeline.job import Settings
 from cristae.pipeline.report import report
+from cristae.pipeline.status import runs_at
 from cristae.store.claim import Claim
 from cristae.store.volume import open_volume
 from cristae_cli.main import app
@@ -131,6 +134,12 @@ def test_a_report_shows_each_condition_and_fetches_nothing(folder: Path, tmp_pat
     assert "sigma_um = 0.12" in text
     table = polars.read_parquet(tmp_path / "out" / "objects.parquet")
     assert f"{len(table)} objects in 3 images" in text
+    assert "Computed in 3 blocks of" in text and "Not audited yet" in text
+    (state,) = runs_at(str(tmp_path / "out"))
+    compared = audit(state).objects
+    assert f"{compared} stored objects compared with what was written, 0 damaged" in report(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / ".cristae")
+    assert "Seams" not in report(tmp_path / "out")
 
 
 def test_a_report_of_nothing_is_refused(cell: Path, tmp_path: Path) -> None:

@@ -95,7 +95,9 @@ def _voxels(volume_um3: float | None, voxel_um: tuple[float, ...]) -> int:
     if volume_um3 is None:
         return 0
     if len(voxel_um) != 3:
-        raise InvalidConfiguration(f"label: min_volume_um3 {volume_um3} needs a 3D image; in 2D give min_voxels")
+        raise InvalidConfiguration(
+            f"label: min_volume_um3 {volume_um3} needs a 3D image; in 2D, as after project, give min_voxels or min_diameter_um"
+        )
     if not 0 <= volume_um3 < float("inf"):
         raise InvalidConfiguration(f"label: min_volume_um3 is {volume_um3}; give 0 or more cubic micrometres")
     return _least(volume_um3, voxel_um)

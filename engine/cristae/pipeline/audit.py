@@ -4,8 +4,10 @@ makes it again. Inputs are never touched.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ from cristae.blocks.work import Work, consecutive
 from cristae.errors import Damaged
 from cristae.pipeline.generation import Generation
 from cristae.pipeline.status import opened, places
-from cristae.store.bundle import Bundle
+from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.claim import Claim
 from cristae.store.durable import digest
+
+AUDITED = "audit.json"
+"""What the last audit of a generation saw, and when."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ def audit(state: Path, *, inputs: bool = False, tell: Callable[[int], None] = la
         objects, findings = compare(generation, work, journal, tell)
         if inputs:
             findings += _inputs(work, journal)
+        seen = {"date": datetime.now(UTC).date().isoformat(), "objects": objects, "damaged": len(findings)}
+        write_bytes(generation.folder / AUDITED, json.dumps(seen).encode())
     return Audit(state.name, objects, tuple(findings))
 
 

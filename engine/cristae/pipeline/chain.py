@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -34,11 +35,12 @@ def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
         )
     for step in item.steps:
         parent = named[step.source] if step.source is not None else node
-        if step.name == "measure":
-            table, leaf = step, _labelled(item, parent)
-            continue
-        if step.name != "project":  # which is how the image is read
-            node = _node(item, step, parent, spec, raw)
+        with placed(step):
+            if step.name == "measure":
+                table, leaf = step, _labelled(item, parent)
+                continue
+            if step.name != "project":  # which is how the image is read
+                node = _node(item, step, parent, spec, raw)
         if step.label:
             named[step.label] = node
     leaf = leaf or node
@@ -49,6 +51,17 @@ def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
             f"object {item.name} is within {item.within}, but has no label step to know it by; add label"
         )
     return leaf, table
+
+
+@contextmanager
+def placed(step: Step | None) -> Iterator[None]:
+    """What is wrong with a step is said with its place in the file."""
+    try:
+        yield
+    except InvalidConfiguration as error:
+        if step is None or step.place is None or str(error).startswith(step.place):
+            raise
+        raise InvalidConfiguration(f"{step.place}: {error}") from error
 
 
 def _labelled(item: Object, parent: Node | None) -> Node:

@@ -50,24 +50,51 @@ class Document:
             node = node[key]
         return node
 
-    def line(self, route: Route) -> int | None:
-        """The line a key stands on, if the file has it."""
-        place = self.places.get(route)
-        return place if isinstance(place, int) else None
-
     def wrong(self, route: Route, sentence: str) -> InvalidConfiguration:
-        """The error that says what is wrong at a route, or at the nearest key above it that has a place."""
+        """The error that says what is wrong at a route."""
+        return InvalidConfiguration(f"{self.where(route)}: {sentence}")
+
+    def where(self, route: Route) -> str:
+        """File and line of a key, or of the nearest key above it that has a place."""
         while route and route not in self.places:
             route = route[:-1]
         place = self.places.get(route)
         name = self.path or "the pipeline"
-        where = place if isinstance(place, str) else f"{name}, line {place}" if place else name
-        return InvalidConfiguration(f"{where}: {sentence}")
+        return place if isinstance(place, str) else f"{name}, line {place}" if place else name
+
+
+ALSO = {
+    "watershed": "split",
+    "frangi": "ridge",
+    "tubeness": "ridge",
+    "vesselness": "ridge",
+    "sato": "ridge",
+    "otsu": "threshold",
+    "binarize": "threshold",
+    "segmentation": "threshold",
+    "blur": "gaussian",
+    "smooth": "gaussian",
+    "dog": "difference_of_gaussians",
+    "rolling_ball": "top_hat",
+    "subtract_background": "top_hat",
+    "tophat": "top_hat",
+    "white_tophat": "top_hat",
+    "illumination": "flatfield",
+    "shading": "flatfield",
+    "connected_components": "label",
+    "regionprops": "measure",
+    "mip": "project",
+    "max_projection": "project",
+    "zproject": "project",
+}
+"""What others call a step."""
 
 
 def nearest(word: str, right: Iterable[str], all_of: str = "it is one of") -> str:
-    """How a sentence about an unknown word ends: the right word that looks most like it, or all of them."""
+    """How a sentence about an unknown word ends: the right word that means or looks most like it, or all of them."""
     words = sorted(right)
+    if (meant := ALSO.get(word.lower().replace("-", "_"))) in words:
+        return f"did you mean {meant}?"
     close = get_close_matches(word.lower(), words, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]}?"

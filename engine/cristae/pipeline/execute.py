@@ -55,6 +55,15 @@ RECENT_SHARE = 0.25
 """Of what a worker may take, how much may hold chunks that were decoded."""
 
 
+COURSES = {
+    "begin": "begin",
+    "again": "begin again, and move the old result aside",
+    "grow": "do the images that are new or were not done",
+    "go on": "go on where it was",
+}
+"""What a run may do with what is there, in words."""
+
+
 def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     """Do a job, or go on with it, or say that there is nothing to do.
 
@@ -196,42 +205,62 @@ def work_of(job: Job, block: Shape, settings: Settings, limit: int, generation: 
     return Work(folder, images, job.frames, passes, targets, block, settings.device, recent)
 
 
-def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Generation, bool]:
-    inputs = {i.name: {n: v.identity() for n, v in i.volumes.items()} for i in job.images}
-    key = gen.key_of(job.passes, inputs, job.extra)
-    found = gen.latest(job.state)
+def outlook(job: Job, settings: Settings) -> str:
+    """What a run would do with what lies at its output, in words; nothing is written.
 
-    def begin(number: int) -> tuple[gen.Generation, bool]:
-        block = fitting_block(job, settings, cluster)
+    Raises
+    ------
+    PlanRefused : as the run would.
+    """
+    key, found = _key(job), gen.latest(job.state)
+    course = _course(job, settings, key, found)
+    if course == "go on" and found is not None and (found.folder / "complete.json").exists():
+        return "do nothing: the result is complete" if all(map(occupied, job.expected)) else "make what is missing"
+    return COURSES[course]
+
+
+def _key(job: Job) -> dict[str, Any]:
+    inputs = {i.name: {n: v.identity() for n, v in i.volumes.items()} for i in job.images}
+    return gen.key_of(job.passes, inputs, job.extra)
+
+
+def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Generation, bool]:
+    key, found = _key(job), gen.latest(job.state)
+    course = _course(job, settings, key, found)
+    if found is None or course == "again":
         frozen = {
-            "block": list(block),
+            "block": list(fitting_block(job, settings, cluster)),
             "versions": gen.versions(),
             "chunk": settings.chunk,
             "pyramid": settings.pyramid,
         }
-        return gen.begin(job.state, number, key, frozen), True
+        return gen.begin(job.state, found.number + 1 if found is not None else 1, key, frozen), True
+    return (_grown(job, settings, cluster, found, key) if course == "grow" else found), False
 
+
+def _course(job: Job, settings: Settings, key: dict[str, Any], found: gen.Generation | None) -> str:
+    """One of COURSES. Raises PlanRefused where what is there is of other facts."""
     if found is None:
         if not settings.fresh and (taken := [p for p in job.finals if occupied(p)]):
             raise PlanRefused(
                 f"{taken[0]} exists already and is no result of this run; give another output name or --out, or --fresh to move it aside"
             )
-        return begin(1)
+        return "begin"
     complete = (found.folder / "complete.json").exists()
     started = tuple(found.frozen["block"])
     other_block = settings.block is not None and block_of(job, settings) != started
     if settings.fresh and (complete or other_block or dict(found.key) != key):
-        return begin(found.number + 1)
+        return "again"
     lost = gen.lost_of(found)
     if (lost or dict(found.key) != key) and gen.grows(found.key, key, lost) and is_published(found):
-        return _grown(job, settings, cluster, found, key), False
+        return "grow"
     gen.refuse_change(found.key, key, str(job.finals[0]))
     if settings.block is not None and other_block:
         raise PlanRefused(
             f"--block {_csv(settings.block)}: this run was started with blocks of {_csv(started)}; leave --block out to go on, "
             "or give --fresh to start again"
         )
-    return found, False
+    return "go on"
 
 
 def _grown(

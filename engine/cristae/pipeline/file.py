@@ -44,7 +44,7 @@ class Step:
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    line: int | None = field(default=None, compare=False)
+    place: str | None = field(default=None, compare=False)  # file and line, as a sentence names them
     source: str | None = None  # `from`: the label of an earlier step, or "input"; None for the step before
     label: str | None = None  # `as`
     keep: bool = False
@@ -176,8 +176,7 @@ def _step(
         raise document.wrong((*route, "as"), f"as: {words.label} {taken}; take another name")
     if words.source is not None and words.source not in {*labels, INPUT}:
         raise document.wrong((*route, "from"), _no_source(words.source, labels, before, after))
-    line = document.line(route) or document.line(route[:-1])
-    return Step(name, params, line, words.source, words.label, words.keep)
+    return Step(name, params, document.where(route), words.source, words.label, words.keep)
 
 
 def _no_source(source: str, labels: set[str], before: Sequence[Step], after: Sequence[Mapping[str, Any]]) -> str:

@@ -13,6 +13,7 @@ from cristae.errors import PlanRefused, UsageError
 from cristae.grid import Shape, choose_block, round_up
 from cristae.pipeline.compile import Choice
 from cristae.store.facts import Channel
+from cristae.store.projected import Projected
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,11 @@ def block_of(job: Job, settings: Settings) -> Shape:
     if len({len(s) for s in shapes}) > 1:
         raise PlanRefused("images of two and of three dimensions cannot share a run; give them in two commands")
     ndim, where = len(shapes[0]), volumes[0].path
+    flat = ", as project makes of it" if isinstance(volumes[0], Projected) else ""
     for option, numbers in (("--block (or --shard)", settings.block), ("--chunk", settings.chunk)):
         if numbers is not None and len(numbers) != ndim:
             raise UsageError(
-                f"{option} has {len(numbers)} numbers, but {where} has {ndim} axes of space; give one for each"
+                f"{option} has {len(numbers)} numbers, but {where} has {ndim} axes of space{flat}; give one for each"
             )
     if settings.chunk is None:
         return choose_block(shapes, [v.chunk for v in volumes], settings.block)

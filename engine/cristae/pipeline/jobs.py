@@ -217,6 +217,8 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         try:
             built = object_passes(item, volumes[0], inputs.channel)
         except InvalidConfiguration as error:
+            if pipeline.path is None or pipeline.path in str(error):
+                raise
             raise InvalidConfiguration(f"{pipeline.path}: {error}") from error
         ends[item.name] = built.steps[-1].name
         if item.within is not None and ends[item.within] != "label":

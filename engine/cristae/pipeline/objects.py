@@ -13,14 +13,14 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.blocks.work import Asked, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
-from cristae.morphology.intensity import intensity
-from cristae.pipeline.chain import chain_of
+from cristae.morphology.intensity import SUBTRACTED, intensity
+from cristae.pipeline.chain import chain_of, placed
 from cristae.pipeline.compile import Choice, Node, Passes, cuts, staged
 from cristae.pipeline.file import Object, Step
 from cristae.pipeline.overview import overview_key
 from cristae.pipeline.projection import projections
 from cristae.pipeline.results import Cut
-from cristae.pipeline.tables import Group, Holder, Table
+from cristae.pipeline.tables import Group, Holder, Table, plain
 from cristae.store.volume import Volume
 
 
@@ -65,7 +65,9 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     leaf, table = chain_of(item, spec, Ref("input", channel))
     kept, choices = staged(leaf, spec)
     passes = Passes(Ref("input", channel), spec, item.name, kept, cuts(leaf))
-    asked, groups = _table_of(item, table, leaf, volume, channel)
+    with placed(table):
+        asked, groups = _table_of(item, table, leaf, volume, channel)
+        background = _background(table, groups)
     holder = None
     if item.within is not None and table is not None:
         holder = Holder(f"parent_{item.within}", f"{item.name}/table/parent")
@@ -79,7 +81,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     thresholds = list(_cuts(item.name, leaf, passes))
     asked += tuple(noted for _, noted in thresholds if noted is not None)
     passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
-    made = Table(item.name, item.name, groups, holder, _background(table)) if table is not None else None
+    made = Table(item.name, item.name, groups, holder, background) if table is not None else None
     return ObjectPasses(
         tuple(passes.passes),
         tuple(passes.targets),
@@ -123,11 +125,15 @@ def _once(partials: Sequence[Partial]) -> Partial:
     return {"value": np.unique(np.concatenate([np.empty(0), *(p["value"] for p in partials)]))}
 
 
-def _background(step: Step) -> float:
-    given: Any = step.params.get("background", 0)
+def _background(step: Step | None, groups: Sequence[Group]) -> float:
+    given: Any = step.params.get("background", 0) if step is not None else 0
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < inf:
         raise InvalidConfiguration(
             f"measure: background is {given!r}, but must be a number, 0 or more, in units of the image"
+        )
+    if given and not any(plain(column) in SUBTRACTED for column in groups[0].columns):
+        raise InvalidConfiguration(
+            f"measure: background {given} is taken from intensities, and no column has any; add intensity, or leave background out"
         )
     return given
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cristae.errors import InvalidConfiguration
 from cristae.filters.flatfield import FEWEST
-from cristae.pipeline.chain import flat_name, refuse_keep
+from cristae.pipeline.chain import flat_name, placed, refuse_keep
 from cristae.pipeline.file import Object, PipelineFile
 from cristae.pipeline.inputs import absolute
 from cristae.pipeline.objects import spec_of
@@ -52,7 +52,8 @@ def beside(pipeline: PipelineFile, volume: Volume, seen: Volume) -> dict[str, Vo
     found: dict[str, Volume] = {}
     for item in pipeline.objects:
         for step in (step for step in item.steps if step.name == "flatfield" and step.params.get("image")):
-            params = build(step.name, step.params, spec_of(seen)).params
+            with placed(step):
+                params = build(step.name, step.params, spec_of(seen)).params
             found[flat_name(item)] = flat_of(absolute(step.params["image"]), seen, corner, params.get("offset", 0.0))
     return found
 

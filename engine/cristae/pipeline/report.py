@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -18,7 +19,9 @@ import polars as pl
 
 from cristae.errors import InvalidInput
 from cristae.morphology.columns import COLUMNS
+from cristae.pipeline.audit import AUDITED
 from cristae.pipeline.document import nearest
+from cristae.pipeline.status import opened, runs_at
 from cristae.store.bundle import write_bytes
 
 SHOWN = ("volume_um3", "area_um2", "axis_major_um", "sphericity", "extent", "euler_number", "intensity_mean")
@@ -55,6 +58,7 @@ def report(folder: Path, by: str | None = None) -> str:
         *(_plot(table, name, by) for name in SHOWN if name in table.columns),
         "<h2>Images</h2>",
         _table(summary),
+        *_sure(folder),
         "<h2>Methods</h2>",
         f"<pre>{escape((folder / 'methods.md').read_text(encoding='utf-8'))}</pre>",
     ]
@@ -62,6 +66,33 @@ def report(folder: Path, by: str | None = None) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(folder.resolve().name)}</title><style>{_style()}</style></head><body>{''.join(parts)}</body></html>"
     )
+
+
+def _sure(folder: Path) -> list[str]:
+    """Seams and audit: what the run's own state says, where it still lies beside the results."""
+    try:
+        states = runs_at(str(folder))
+    except InvalidInput:
+        return []
+    found = []
+    for state in states:
+        generation, work, _ = opened(state)
+        blocks = sum(max(len(work.grid(frame.image, p)) for p in work.passes) for _, frame in work.finished())
+        seen = generation.folder / AUDITED
+        audited = (
+            "Audited {date}: {objects} stored objects compared with what was written, {damaged} damaged.".format(
+                **json.loads(seen.read_bytes())
+            )
+            if seen.exists()
+            else "Not audited yet: cristae audit compares every stored object with what was written."
+        )
+        size = " x ".join(map(str, work.block))
+        found += [
+            f"<li>Computed in {blocks} block{'s' * (blocks > 1)} of at most {size} voxels. Objects that cross blocks are joined where they "
+            "touch, exactly: the labels are those of the whole image, and there is no seam to report.</li>",
+            f"<li>{audited}</li>",
+        ]
+    return ["<h2>Seams and audit</h2>", f"<ul>{''.join(found)}</ul>"]
 
 
 def write_report(folder: Path, by: str | None = None) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +52,19 @@ class Table:
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         """Write the table at `path`, .parquet or .csv by its name."""
-        objects = 0
+        objects, brightest = 0, -inf
         with TableWriter(path) as out:
             for columns in self.blocks(work):
                 out.write(columns)
                 objects += len(columns["label"])
+                seen = (float(v.max()) for c, v in columns.items() if plain(c) in SUBTRACTED and len(v))
+                brightest = max((brightest, *seen)) if self.background else brightest
+        if self.background and objects and brightest <= 0 and path.suffix == ".parquet":
+            warnings.warn(
+                f"{self.object}: no object is brighter than the background of {self.background:g} that is taken from it; "
+                "background is in units of the image",
+                stacklevel=2,
+            )
         return {f"objects.{self.object}": objects}
 
     def about(self) -> Iterator[tuple[str, Column]]:
