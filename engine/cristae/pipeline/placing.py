@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.create import create_volume, publish, register_label
 from cristae.store.display import windowed
 from cristae.store.durable import digest
-from cristae.store.volume import open_volume
+from cristae.store.volume import Volume, open_volume
 
 GUESTS = (".cristae", "labels", "tables")
 """What a store holds beside its image, made by other commands: it stays when the image is made again."""
@@ -127,12 +127,21 @@ def make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation: 
             kind="label" if target.kind == "label" else "image",
             translation_um=like.translation_um if like is not None else None,
             frame_interval_s=like.frame_interval_s if like is not None else None,
+            times_s=_times(like, sorted({f.t for f in frames})) if like is not None else (),
             channels=output.channels if output is not None else (),
             levels=work.levels(n, name),
             codec="scratch" if target.kind == "scratch" else None,
             name=image.name,
         )
         publish(made, source=None if output is None else output.source)
+
+
+def _times(like: Volume, points: Sequence[int]) -> tuple[float, ...]:
+    """When these time points were recorded, unless that is what the interval says."""
+    if not like.times_s and points[0] == 0:
+        return ()
+    times = [like.time_s(t) for t in points]
+    return tuple(s for s in times if s is not None) if "t" in like.axes and None not in times else ()
 
 
 def _stored_dtype(work: Work, step: Pass, dtype: str, kind: str) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 
 from cristae.blocks import answers as stored
 from cristae.blocks.measure import Scope
-from cristae.blocks.work import Image, Work, group_of
+from cristae.blocks.work import Frame, Image, Work, group_of
 from cristae.morphology.rows import segments, total
 from cristae.pipeline.job import FileOutput
 from cristae.pipeline.overview import Overview, overview_name
@@ -96,6 +96,7 @@ class Summary:
         found: dict[str, Any] = {
             "image": work.images[frame.image].name,
             "t": frame.t,
+            **({"time_s": seconds} if (seconds := _seconds(work, frame)) is not None else {}),
             **work.images[frame.image].columns,
             "objects": len(voxels),
             f"total_{what}": float(voxels.sum()) * size,
@@ -106,6 +107,12 @@ class Summary:
             name = "threshold" if len(self.cuts) == 1 else f"threshold_{cut.name}"
             found[name] = cut.value if cut.key is None else _noted(work, cut.key, cut.scope, number)
         return found | {"flags": "; ".join(flags)}
+
+
+def _seconds(work: Work, frame: Frame) -> float | None:
+    """When a time point of a time-lapse was recorded."""
+    volume = work.images[frame.image].volumes.get("input")
+    return volume.time_s(frame.t) if volume is not None and "t" in volume.axes else None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def create_volume(
     kind: Kind = "image",
     translation_um: tuple[float, ...] | None = None,
     frame_interval_s: float | None = None,
+    times_s: Sequence[float] = (),
     channels: Sequence[Channel] = (),
     levels: Sequence[tuple[int, ...]] = (),
     codec: Codec | None = None,
@@ -92,6 +93,7 @@ def create_volume(
         reader="zarr",
         source_axes=axes,
         label=label,
+        times_s=tuple(times_s),
     )
 
 
@@ -108,6 +110,8 @@ def publish(
         document = ome.label_document(volume.label or volume.name, *facts, source, colors or {})
     else:
         document = ome.image_document(volume.name, *facts, volume.channels, volume.dtype)
+    if volume.times_s:
+        document[ome.OWN] = {"times_s": list(volume.times_s)}
     _write_group(Path(volume.path), document)
 
 

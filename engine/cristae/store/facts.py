@@ -74,4 +74,5 @@ class Found:
     kind: Kind = "image"
     label: str | None = None
     notes: tuple[str, ...] = ()  # doubts about the voxel size, one sentence each; moot where the user gives one
+    times_s: tuple[float, ...] = ()  # of each time point since the recording began, where the file says so
     gaps: str = ""  # planes that were never recorded, and read as 0

@@ -149,6 +149,7 @@ def _find_image(folder: Path, described: dict[str, Any], axes: str | None, only:
         "label" if is_label else "image",
         stem(folder) if is_label else None,
         image.notes,
+        ome.times_of(described),
     )
 
 

@@ -89,8 +89,8 @@ def _coordinates(volume: Volume, level: int) -> dict[str, Any]:
         if axis in SPATIAL:
             place = facts.translation_um[n - outer] + count * facts.voxel_um[n - outer]
             coordinates[axis] = (axis, place, {"units": "um"})
-        elif axis == "t" and volume.frame_interval_s is not None:
-            coordinates[axis] = (axis, count * volume.frame_interval_s, {"units": "s"})
+        elif axis == "t" and (times := [volume.time_s(t) for t in range(volume.frames)])[0] is not None:
+            coordinates[axis] = (axis, np.array(times), {"units": "s"})
         elif axis == "c":
             coordinates[axis] = (axis, [c.name for c in volume.channels])
     return coordinates

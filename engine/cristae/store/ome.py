@@ -22,6 +22,8 @@ from cristae.store.facts import AXES, SPATIAL, Channel, Level
 from cristae.store.units import micrometres, seconds
 
 Document = Mapping[str, Any]
+OWN = "cristae"
+"""The attribute of a group that holds what the standard has no place for."""
 _TYPES = {"t": "time", "c": "channel"}
 
 
@@ -112,6 +114,17 @@ def read_channels(omero: Any, where: str) -> tuple[Channel, ...]:
         raise InvalidInput(f"{where} has an omero block whose channels are not a list of objects")
     return tuple(
         Channel(str(c.get("label", i)), _color(c.get("color")), _window(c.get("window"))) for i, c in enumerate(listed)
+    )
+
+
+def times_of(described: Mapping[str, Any]) -> tuple[float, ...]:
+    """Seconds of each time point, which the standard has no place for: an attribute of our own."""
+    own = described.get(OWN)
+    times = own.get("times_s", ()) if isinstance(own, Mapping) else ()
+    return (
+        tuple(map(float, times))
+        if isinstance(times, Sequence) and all(isinstance(s, int | float) for s in times)
+        else ()
     )
 
 

@@ -58,6 +58,7 @@ class Volume:
     source_axes: str  # order in the file
     label: str | None = None
     origin: tuple[int, ...] = ()  # of a crop: its first voxel in what is stored, spatial
+    times_s: tuple[float, ...] = ()  # of each time point since the recording began, where they are known one by one
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,6 +96,12 @@ class Volume:
     @property
     def channel_count(self) -> int:
         return self._extent("c")
+
+    def time_s(self, t: int) -> float | None:
+        """Seconds of a time point since the recording began: as it was noted, else by the interval; None where neither is known."""
+        if self.times_s:
+            return self.times_s[t]
+        return None if self.frame_interval_s is None else t * self.frame_interval_s
 
     def _extent(self, axis: str) -> int:
         return self.shape[self.axes.index(axis)] if axis in self.axes else 1
@@ -315,6 +322,7 @@ def open_volume(
         reader=found.reader,
         source_axes=order,
         label=found.label,
+        times_s=found.times_s if "t" in order and len(found.times_s) == found.arrays[0].shape[order.index("t")] else (),
     )
     for note in (*notes, *_doubts(volume)) if doubts else ():
         warnings.warn(note, VoxelSizeWarning, stacklevel=2)

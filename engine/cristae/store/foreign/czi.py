@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from cristae.store.foreign.planes import Planes, gaps_of
 from cristae.store.foreign.scenes import chosen, named
 
 PIXELS = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}
+TIMES = ("Information", "Image", "Dimensions", "T", "Positions")
 TILE = 1024  # a plane is decoded in tiles of about this size
 
 
@@ -29,14 +30,17 @@ def find(path: Path, name: str, scene: str | None) -> Found:
         outer = [a for a in "TCZ" if extent[a] > 1]
         shape = (*(extent[a] for a in outer), y, x)
         about = _metadata(file)
-        scale = _voxel_um(about) | ({"t": s} if (s := _interval_s(about)) is not None and "T" in outer else {})
+        times = _times_s(about)
+        scale = _voxel_um(about) | ({"t": s} if (s := _interval_s(about, times)) is not None and "T" in outer else {})
         chunk = (*[1] * len(outer), min(y, TILE), min(x, TILE))
         axes = "".join(outer).lower() + "yx"
         array = FoundArray(
             str(number), shape, _dtype(file, path), chunk, chunk, {a: s for a, s in scale.items() if a in axes}
         )
         gaps = _gaps(file, number, extent)
-        return Found(str(path), named(name, scenes, number), "czi", (array,), axes, _channels(about), gaps=gaps)
+        return Found(
+            str(path), named(name, scenes, number), "czi", (array,), axes, _channels(about), times_s=times, gaps=gaps
+        )
 
 
 def open_array(path: Path, member: str) -> Planes:
@@ -114,16 +118,18 @@ def _voxel_um(about: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _interval_s(about: Mapping[str, Any]) -> float | None:
-    positions = _at(about, "Information", "Image", "Dimensions", "T", "Positions")
-    for node in positions:
+def _interval_s(about: Mapping[str, Any], times: Sequence[float]) -> float | None:
+    """As it was asked for, else the mean of what was noted."""
+    for node in _at(about, *TIMES):
         if step := [float(i["Increment"]) for i in _at(node, "Interval") if i.get("Increment")]:
             return step[0]
-        for listed in _at(node, "List"):
-            offsets = [float(s) for s in str(listed.get("Offsets", "")).split()]
-            if len(offsets) > 1:
-                return (offsets[-1] - offsets[0]) / (len(offsets) - 1)
-    return None
+    return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
+
+
+def _times_s(about: Mapping[str, Any]) -> tuple[float, ...]:
+    """When each time point was recorded, where it is noted."""
+    listed = [found for node in _at(about, *TIMES) for found in _at(node, "List")]
+    return tuple(float(s) for s in str(listed[0].get("Offsets", "")).split()) if listed else ()
 
 
 def _channels(about: Mapping[str, Any]) -> tuple[Channel, ...]:

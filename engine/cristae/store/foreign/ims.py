@@ -26,14 +26,14 @@ def find(path: Path, name: str, scene: str | None) -> Found:
             low, high = _number(extent, f"ExtMin{n}"), _number(extent, f"ExtMax{n}")
             if low is not None and high is not None and high > low and axis in axes:
                 scale[axis] = (high - low) / shape[axes.index(axis)]
-        if (interval := _interval_s(about)) is not None and "t" in axes:
-            scale["t"] = interval
+        times = _times_s(about)
+        if len(times) > 1 and times[-1] > times[0] and "t" in axes:
+            scale["t"] = (times[-1] - times[0]) / (len(times) - 1)
         inner = data.chunks or data.shape
         chunk = (*[1] * (len(shape) - len(inner)), *(min(c, n) for c, n in zip(inner, shape[-len(inner) :])))
         array = FoundArray("0", shape, number_type(data.dtype, path), chunk, chunk, scale)
-        return Found(
-            str(path), name, "ims", (array,), axes, _channels(about, shape[axes.index("c")] if "c" in axes else 1)
-        )
+        channels = _channels(about, shape[axes.index("c")] if "c" in axes else 1)
+        return Found(str(path), name, "ims", (array,), axes, channels, times_s=times)
 
 
 def open_array(path: Path, member: str) -> Any:
@@ -83,14 +83,12 @@ def _number(attributes: Any, name: str) -> float | None:
     return None if text is None else float(text)
 
 
-def _interval_s(about: Any) -> float | None:
-    """Mean time between the first and the last time stamp."""
+def _times_s(about: Any) -> tuple[float, ...]:
+    """Time stamps, in seconds since the first."""
     stamps = about["TimeInfo"].attrs if "TimeInfo" in about else {}
     texts = [t for n in range(1, len(stamps) + 1) if (t := _text(stamps, f"TimePoint{n}")) is not None]
-    if len(texts) < 2:
-        return None
-    first, last = (datetime.fromisoformat(t) for t in (texts[0], texts[-1]))
-    return (last - first).total_seconds() / (len(texts) - 1) or None
+    when = [datetime.fromisoformat(t) for t in texts]
+    return tuple((one - when[0]).total_seconds() for one in when)
 
 
 def _channels(about: Any, count: int) -> tuple[Channel, ...]:

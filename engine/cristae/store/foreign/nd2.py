@@ -35,7 +35,16 @@ def find(path: Path, name: str, scene: str | None) -> Found:
         chunk = tuple(n if a in "CSYX" else 1 for a, n in sizes.items())
         array = FoundArray(str(number), shape, number_type(np.dtype(file.dtype), path), chunk, chunk, scale)
         gaps = _gaps(file, number)
-        return Found(str(path), named(name, scenes, number), "nd2", (array,), axes, _channels(file), gaps=gaps)
+        return Found(
+            str(path),
+            named(name, scenes, number),
+            "nd2",
+            (array,),
+            axes,
+            _channels(file),
+            times_s=_times_s(file, number),
+            gaps=gaps,
+        )
 
 
 def open_array(path: Path, member: str) -> Planes:
@@ -70,6 +79,22 @@ def _gaps(file: Any, position: int) -> str:
 def _channels(file: Any) -> tuple[Channel, ...]:
     found = [c.channel for c in getattr(file.metadata, "channels", None) or ()]
     return tuple(Channel(c.name, f"{c.color.r:02X}{c.color.g:02X}{c.color.b:02X}") for c in found)
+
+
+def _times_s(file: Any, position: int) -> tuple[float, ...]:
+    """When the first plane of each time point was recorded, where it is noted."""
+    noted = file.events(orient="dict") if "T" in file.sizes else {}
+    loops = {a: n for a, n in file.sizes.items() if a not in "CSYX"}
+    numbers = [
+        int(np.ravel_multi_index([t if a == "T" else position if a == "P" else 0 for a in loops], list(loops.values())))
+        for t in range(loops.get("T", 0))
+    ]
+    when = {
+        int(n): float(noted["Time [s]"][row])
+        for row, n in noted.get("Index", {}).items()
+        if row in noted.get("Time [s]", {})
+    }
+    return tuple(when[n] for n in numbers) if all(n in when for n in numbers) else ()
 
 
 def _interval_s(file: Any) -> float | None:

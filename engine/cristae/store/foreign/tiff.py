@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -45,10 +45,11 @@ def find(path: Path, name: str, scene: str | None) -> Found:
         chunk = mapped_chunk(series.shape, series.dtype) if _can_map(series) else _tiff_chunk(series, path)
         scale, notes = _tags(page, path)
         channels: tuple[Channel, ...] = ()
+        times: tuple[float, ...] = ()
         if tiff.is_imagej and tiff.imagej_metadata:
             scale = _imagej(tiff.imagej_metadata, page) or scale
         elif tiff.is_ome and tiff.ome_metadata:
-            described, channels = _ome_xml(tiff.ome_metadata, path, number)
+            described, channels, times = _ome_xml(tiff.ome_metadata, path, number)
             scale = scale | described
         elif series.kind == "shaped":
             scale = scale | _shaped(page.description)
@@ -56,7 +57,9 @@ def find(path: Path, name: str, scene: str | None) -> Found:
             notes = ()
         array = FoundArray(str(number), series.shape, series.dtype.newbyteorder("=").name, chunk, chunk, scale)
         axes = series.axes.lower()
-        return Found(str(path), named(name, names, number), "tiff", (array,), axes, channels, notes=notes)
+        return Found(
+            str(path), named(name, names, number), "tiff", (array,), axes, channels, notes=notes, times_s=times
+        )
 
 
 def open_array(path: Path, member: str) -> Any:
@@ -190,15 +193,15 @@ def _shaped(description: str) -> dict[str, float]:
         return {}
 
 
-def _ome_xml(text: str, path: Path, number: int) -> tuple[dict[str, float], tuple[Channel, ...]]:
-    """Physical sizes, time increment and channels of one image of an OME-XML text."""
+def _ome_xml(text: str, path: Path, number: int) -> tuple[dict[str, float], tuple[Channel, ...], tuple[float, ...]]:
+    """Physical sizes, time increment, channels, and times of the first planes of one image of an OME-XML text."""
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise InvalidInput(f"{path} has an OME-XML description that is not XML: {error}") from error
     images = root.findall("./{*}Image/{*}Pixels")
     if number >= len(images):
-        return {}, ()
+        return {}, (), ()
     pixels = images[number]
     scale = {}
     for axis in "zyx":
@@ -210,7 +213,18 @@ def _ome_xml(text: str, path: Path, number: int) -> tuple[dict[str, float], tupl
     if increment is not None and factor is not None:
         scale["t"] = float(increment) * factor
     found = pixels.findall("./{*}Channel")
-    return scale, tuple(Channel(c.get("Name") or str(i), _rgb(c.get("Color"))) for i, c in enumerate(found))
+    channels = tuple(Channel(c.get("Name") or str(i), _rgb(c.get("Color"))) for i, c in enumerate(found))
+    return scale, channels, _times_s(pixels.findall("./{*}Plane"))
+
+
+def _times_s(planes: Sequence[Any]) -> tuple[float, ...]:
+    """When the first plane of each time point was recorded, where each says so."""
+    when: dict[int, float] = {}
+    for plane in planes:
+        factor = seconds(plane.get("DeltaTUnit", "s"))
+        if plane.get("DeltaT") is not None and factor is not None:
+            when.setdefault(int(plane.get("TheT", 0)), float(plane.get("DeltaT")) * factor)
+    return tuple(when[t] for t in range(len(when))) if sorted(when) == list(range(len(when))) else ()
 
 
 def _rgb(color: str | None) -> str | None:
