@@ -21,7 +21,7 @@ from cristae.pipeline.cleaning import clean, leftovers
 from cristae.pipeline.execute import execute
 from cristae.pipeline.exporting import arrays_of, export
 from cristae.pipeline.job import Settings
-from cristae.pipeline.report import report
+from cristae.pipeline.report import report, write_report
 from cristae.pipeline.status import runs_at
 from cristae.store.claim import Claim
 from cristae.store.volume import open_volume
@@ -174,3 +174,18 @@ def test_a_command_is_run_at_the_end_whatever_the_end(cell: Path, tmp_path: Path
     assert refused.exception is not None
     assert (tmp_path / "note").read_text().splitlines() == [f"{code} {tmp_path / 'out'}" for code in (0, 3)]
     assert "ended with 7" in cristae("run", *words, "exit 7", "--out", tmp_path / "out").stderr
+
+
+def test_what_was_made_of_a_result_goes_aside_with_it(tmp_path: Path) -> None:
+    cell, out = store(tmp_path / "cell.ome.zarr", voxels()), tmp_path / "out"
+    (out / "export").mkdir(parents=True)
+    (out / "export" / "notes.txt").write_text("hers")
+    done(main_job(cell, out), Settings("none"))
+    assert (out / "export" / "notes.txt").exists()  # nothing was replaced
+    export(out / "labels" / "cell.ome.zarr", out / "export" / "cell.ome.tif")
+    write_report(out)
+    again = main_job(cell, out, changes=("label.min_voxels=40",))
+    done(again, Settings("none", fresh=True))
+    assert not (out / "export").exists() and not (out / "report.html").exists()
+    replaced = again.state / "gen-0001" / "replaced"
+    assert (replaced / "export" / "cell.ome.tif").exists() and (replaced / "report.html").exists()

@@ -35,6 +35,9 @@ GUESTS = (".cristae", "labels", "tables")
 PAINTERS = 2
 """Pictures that are drawn at once."""
 
+DERIVED = ("export", "report.html")
+"""What other commands made of a result, beside it: it goes where the result goes."""
+
 Output = ArrayOutput | FileOutput
 
 
@@ -232,7 +235,8 @@ def make_metadata_again(work: Work, job: Job, settings: Settings, generation: Ge
 
 def _move_aside(job: Job, generation: Generation) -> None:
     aside = job.state / f"gen-{generation.number - 1:04d}" / "replaced"
-    for final in job.finals:
+    derived = [job.root / name for name in DERIVED] if job.extra.get("command") == "run" else []
+    for final in (*job.finals, *(path for path in derived if generation.number > 1)):
         if not occupied(final):
             continue
         aside.mkdir(parents=True, exist_ok=True)
