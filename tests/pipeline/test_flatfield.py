@@ -167,6 +167,15 @@ def test_one_field_has_nothing_in_common_with_others(fields: Path) -> None:
         job(fields, BY_FIELDS, "one", source="in/field0.ome.zarr")
 
 
+def test_fields_of_two_cameras_do_not_share_a_light(tmp_path: Path) -> None:
+    for n, shape in enumerate([SHAPE, SHAPE, (4, 96, 70)]):
+        store(tmp_path / "in" / f"field{n}.ome.zarr", np.ones(shape, np.uint16))
+    with pytest.raises(
+        InvalidConfiguration, match=r"wants fields of one size, and .*field2.* is 96 x 70 pixels but .*field0.* 96 x 80"
+    ):
+        job(tmp_path, BY_FIELDS, "out")
+
+
 def test_two_flatfields_are_one_too_many(fields: Path) -> None:
     with pytest.raises(InvalidConfiguration, match="two flatfield steps"):
         job(fields, BY_IMAGE + BY_FIELDS, "two")

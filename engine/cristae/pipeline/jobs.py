@@ -191,7 +191,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         for sample, seen in zip(batch.samples, volumes, strict=True)
     )
     frames = tuple(f for n, v in enumerate(volumes) for f in inputs.frames(n, v))
-    refuse_few(pipeline, len(frames))
+    refuse_few(pipeline, volumes, len(frames))
     in_store = out is None
     if in_store and (
         len(volumes) > 1 or volumes[0].reader != "zarr" or not Path(volumes[0].path, "zarr.json").exists()

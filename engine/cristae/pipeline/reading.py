@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cristae.errors import InvalidConfiguration
 from cristae.filters.flatfield import FEWEST
 from cristae.pipeline.chain import flat_name, placed, refuse_keep
@@ -58,16 +60,25 @@ def beside(pipeline: PipelineFile, volume: Volume, seen: Volume) -> dict[str, Vo
     return found
 
 
-def refuse_few(pipeline: PipelineFile, frames: int) -> None:
-    """A median of fields wants fields.
+def refuse_few(pipeline: PipelineFile, volumes: Sequence[Volume], frames: int) -> None:
+    """A median of fields wants fields, and all of one camera.
 
     Raises
     ------
-    InvalidConfiguration : if a step takes the median of fewer than FEWEST.
+    InvalidConfiguration : if a step takes the median of fewer than FEWEST, or of fields that differ in size.
     """
-    taken = any(step.name == "flatfield" and step.params.get("of") for item in pipeline.objects for step in item.steps)
-    if taken and frames < FEWEST:
+    if not any(step.name == "flatfield" and step.params.get("of") for item in pipeline.objects for step in item.steps):
+        return
+    if frames < FEWEST:
         raise InvalidConfiguration(
             f"{pipeline.path}: flatfield of fields wants {FEWEST} images or time points to find the light they share, and has {frames}; "
             "give more, or flatfield: {image: FILE}"
         )
+    first = volumes[0]
+    for other in volumes[1:]:
+        if other.spatial_shape[-2:] != first.spatial_shape[-2:]:
+            sizes = (" x ".join(map(str, volume.spatial_shape[-2:])) for volume in (other, first))
+            raise InvalidConfiguration(
+                f"{pipeline.path}: flatfield of fields wants fields of one size, and {other.path} is {next(sizes)} pixels but "
+                f"{first.path} {next(sizes)}; run them apart"
+            )
