@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars
@@ -394,3 +395,47 @@ def test_images_of_one_run_have_the_same_channels(tmp_path: Path) -> None:
     text = MAIN.replace("steps:", "channel: cell\nsteps:")
     with pytest.raises(InvalidConfiguration, match="--channel mito: the pipeline names channel cell already"):
         run_job(load(text, known()), [a], str(tmp_path / "out"), Inputs(channel="mito"))
+
+
+NAMES = ("zebra", "ant", "mole", "cell-2", "cell", "cell 3")  # in no order of theirs
+
+
+@pytest.mark.parametrize("block", [(12, 40, 44), (5, 17, 44)])
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+def test_a_batch_in_any_order_goes_on_where_it_was(tmp_path: Path, block: tuple[int, ...], stop: int) -> None:
+    shapes = [(12, 40, 44), (7, 25, 30), (12, 30, 44), (9, 40, 41), (12, 40, 20), (6, 40, 44)]
+    for n, (name, shape) in enumerate(zip(NAMES, shapes, strict=True)):
+        store(tmp_path / f"{name}.ome.zarr", voxels(n, shape))
+    files = [str(tmp_path / f"{name}.ome.zarr") for name in NAMES]
+
+    def job(out: str, some: Sequence[str]) -> Job:
+        return run_job(load(MAIN, known()), some, str(tmp_path / out), Inputs())
+
+    def stopping(event: dict[str, Any]) -> None:
+        if event["event"] == "blocks" and event["done"] >= stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(job("out", files), Settings("none", block=block), stopping)
+    execute(job("out", files[::-1]), Settings("none"), lambda event: None)
+    execute(job("plain", files), Settings("none", block=block), lambda event: None)
+    ours, plain = (polars.read_parquet(tmp_path / o / "objects.parquet") for o in ("out", "plain"))
+    assert_frame_equal(ours, plain)
+    for n, (name, shape) in enumerate(zip(NAMES, shapes, strict=True)):
+        np.testing.assert_array_equal(
+            labels_of(tmp_path / "out" / "labels" / f"{name}.ome.zarr"), expected(voxels(n, shape))
+        )
+
+
+def test_images_that_come_later_leave_the_others_alone_in_any_order(tmp_path: Path) -> None:
+    for n, name in enumerate(NAMES):
+        store(tmp_path / f"{name}.ome.zarr", voxels(n))
+    files = [str(tmp_path / f"{name}.ome.zarr") for name in NAMES]
+    for some, blocks in ((files[:3], 3), ([files[4], *files[:3]], 1), (files, 2)):
+        events: list[dict[str, Any]] = []
+        made = run_job(load(MAIN, known()), some, str(tmp_path / "out"), Inputs())
+        execute(made, Settings("none", block=(12, 40, 44)), events.append)
+        begun = [e for e in events if e["event"] == "pass"]
+        assert begun and sum(e["todo"] for e in begun) == blocks
+    for n, name in enumerate(NAMES):
+        np.testing.assert_array_equal(labels_of(tmp_path / "out" / "labels" / f"{name}.ome.zarr"), expected(voxels(n)))

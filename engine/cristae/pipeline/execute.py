@@ -233,6 +233,7 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
             "versions": gen.versions(),
             "chunk": settings.chunk,
             "pyramid": settings.pyramid,
+            "images": [image.name for image in job.images],
         }
         return gen.begin(job.state, found.number + 1 if found is not None else 1, key, frozen), True
     return (_grown(job, settings, cluster, found, key) if course == "grow" else found), False
@@ -260,6 +261,10 @@ def _course(job: Job, settings: Settings, key: dict[str, Any], found: gen.Genera
             f"--block {_csv(settings.block)}: this run was started with blocks of {_csv(started)}; leave --block out to go on, "
             "or give --fresh to start again"
         )
+    if [image.name for image in job.images] != list(found.frozen.get("images", [i.name for i in job.images])):
+        raise PlanRefused(
+            f"{job.root} was begun with its images in another order, by which its blocks are numbered; give another --out, or --fresh"
+        )
     return "go on"
 
 
@@ -280,7 +285,7 @@ def _grown(
         raise PlanRefused(
             f"{job.finals[0]} was made of images that are one block each, and a new one is larger; give another --out, or --fresh"
         )
-    return gen.grow(found, key)
+    return gen.grow(found, key, [image.name for image in job.images])
 
 
 def _csv(numbers: Shape) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -203,14 +203,15 @@ def lost_of(generation: Generation) -> dict[str, str]:
     return found
 
 
-def grow(generation: Generation, key: Mapping[str, Any]) -> Generation:
-    """Let a published generation go on with the images of a longer key; what it has done stays done."""
+def grow(generation: Generation, key: Mapping[str, Any], images: Sequence[str]) -> Generation:
+    """Let a published generation go on with the images of a longer key, in this order; what it has done stays done."""
     Journal(generation.folder, []).ledger.append([{"kind": "grown"}])
-    facts = {"key": key, "frozen": generation.frozen}
+    frozen = {**generation.frozen, "images": list(images)}
+    facts = {"key": key, "frozen": frozen}
     write_bytes(generation.folder / "run.json", json.dumps(facts, indent=1).encode())
     for name in ("complete.json", "lost.json"):
         (generation.folder / name).unlink(missing_ok=True)
-    return replace(generation, key=key)
+    return replace(generation, key=key, frozen=frozen)
 
 
 BOTH_WAYS = (

@@ -279,9 +279,9 @@ def _facts(pipeline: PipelineFile, inputs: Inputs, columns: Mapping[str, Any], b
 
 
 def _images_before(state: Path) -> tuple[str, ...]:
-    """Images of the run that lies there already, in its order: new ones come after them."""
+    """Images of the run that lies there already, in its order, by which its blocks are numbered: new ones come after them."""
     found = latest(state)
-    return () if found is None else tuple(found.key["inputs"])
+    return () if found is None else tuple(found.frozen.get("images", ()))
 
 
 def _channel_name(volume: Volume, channel: str | int | None) -> str:
