@@ -48,11 +48,16 @@ def audit(
 
     found = [audit_of(state, inputs=inputs) for state in runs_at(output)]
     for one in found:
-        for finding in one.findings:
+        for finding in (*one.findings, *one.changed):
             print(f"{finding.what}: {finding.why}")
         say(f"{one.name}: {one.objects} objects compared, {len(one.findings)} damaged")
     if damaged := sum(len(one.findings) for one in found):
         raise Damaged(f"{damaged} of the objects are damaged; give the run's own command again and it makes them anew")
+    if changed := sum(len(one.changed) for one in found):
+        raise Damaged(
+            f"the result is whole, but {changed} blocks of its input are not what was read; put the old voxels back, or make the result "
+            "again with --fresh"
+        )
 
 
 def view(

@@ -148,6 +148,8 @@ def run(
         from cristae_cli.talk import say
 
         course = outlook(job, settings)
+        for name, why in job.left_out.items():
+            say(f"{name} would be left out: {why}")
         _plan(job, settings, probe=False, json=False)
         say(f"a run would {course}")
     else:
@@ -344,9 +346,8 @@ def main() -> None:
     import signal
     import warnings
 
-    logging.getLogger(
-        "tifffile"
-    ).disabled = True  # what it notices of a broken file, our own error says in one sentence
+    for library in ("tifffile", "asyncio"):  # what they notice of a broken file, our own error says in one sentence
+        logging.getLogger(library).disabled = True
 
     def stop(number: int, _: object) -> None:
         raise Stopped("stopped; the same command goes on where this one left off", number)

@@ -335,7 +335,6 @@ STAGES: list[Case] = [
            reference=lambda case, array, light: (array.astype("float32") - 3) / np.maximum(light, 0.05), **WEIGHED),
     *_each(flatfield, {"of": "fields"}, lit, "3 uint16, 3 float32, 2 uint8", facts=("voxel_um", "dtype"), reference=evened_by_scipy,
            reference_tolerance=1e-2, library_tolerance=1e-2, **WEIGHED),
-    *_each(flatfield, {"of": "fields", "offset": 7}, lit, "3 int32", library_tolerance=1e-2, **WEIGHED),
     *_each(threshold, {"value": 60.5}, image, IMAGES + ",2 float16", **THRESHOLD,
            reference=lambda case, array: array > 60.5),
     *_each(threshold, {"value": -3.2}, signed, "3 int16, 2 float64", **THRESHOLD,

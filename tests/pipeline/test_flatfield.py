@@ -149,12 +149,14 @@ def test_a_preview_shows_it_or_says_that_it_cannot(fields: Path) -> None:
         ("flatfield: {image: light.tif, offset: dark}", InvalidConfiguration, "offset is 'dark'"),
         ("flatfield: {image: light.tif, offset: 9000}", InvalidInput, "no brighter than the offset of 9000"),
         ("flatfield: {image: absent.tif}", InvalidInput, "absent.tif"),
+        ("flatfield: {image: nan.npy}", InvalidInput, "NaN or infinite pixels"),
         ("flatfield: {image: small.tif}", InvalidInput, "is 9 x 9 pixels but .*same camera"),
         ("flatfield: {image: stack.tif}", InvalidInput, "several planes"),
         ("flatfield: {image: many.npy}", InvalidInput, "3 channels but"),
     ],
 )
 def test_bad_words_and_files_are_one_sentence(fields: Path, step: str, error: type[Exception], said: str) -> None:
+    np.save(fields / "nan.npy", np.full(SHAPE[-2:], np.nan, np.float32))
     tifffile.imwrite(fields / "small.tif", np.ones((9, 9), np.uint16))
     tifffile.imwrite(fields / "stack.tif", np.ones((4, *SHAPE[-2:]), np.uint16), imagej=True, metadata={"axes": "ZYX"})
     np.save(fields / "many.npy", np.ones((3, *SHAPE[-2:]), np.uint16))
@@ -165,6 +167,13 @@ def test_bad_words_and_files_are_one_sentence(fields: Path, step: str, error: ty
 def test_one_field_has_nothing_in_common_with_others(fields: Path) -> None:
     with pytest.raises(InvalidConfiguration, match=r"wants 3 images or time points .* has 1; .*image: FILE"):
         job(fields, BY_FIELDS, "one", source="in/field0.ome.zarr")
+
+
+def test_an_offset_above_the_fields_is_refused_and_one_near_them_doubted(fields: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"no brighter than the offset of 9000.*lower offset"):
+        done(job(fields, BY_FIELDS.replace("100", "9000"), "above"), Settings("none"))
+    with pytest.warns(UserWarning, match=r"all but dark in \d+ of \d+ squares"):
+        done(job(fields, BY_FIELDS.replace("100", "300"), "near"), Settings("none"))
 
 
 def test_fields_of_two_cameras_do_not_share_a_light(tmp_path: Path) -> None:

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 from pipeline.test_job import done, main_job, store, voxels
+from typer.testing import CliRunner
 
-from cristae.errors import InvalidConfiguration, PlanRefused
+from cristae.errors import Damaged, InvalidConfiguration, InvalidInput, PlanRefused
+from cristae.pipeline.audit import audit
 from cristae.pipeline.execute import outlook
 from cristae.pipeline.file import load
 from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Settings
 from cristae.pipeline.jobs import run_job
 from cristae.pipeline.operations import known
+from cristae.pipeline.report import report
+from cristae.pipeline.status import status
+from cristae_cli.main import app
 
 
 def test_a_dry_run_says_what_a_run_would_do_and_refuses_what_it_would(tmp_path: Path) -> None:
@@ -67,3 +72,29 @@ def test_a_background_above_the_image_is_doubted(tmp_path: Path) -> None:
             warnings.simplefilter("always")
             done(job, Settings("none"))
         assert len([w for w in seen if "no object is brighter than the background" in str(w.message)]) == warned
+
+
+def test_a_state_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    cell = store(tmp_path / "cell.ome.zarr", voxels())
+    job = main_job(cell, tmp_path / "out")
+    done(job, Settings("none"))
+    (job.state / "gen-0001" / "run.json").write_text("{")
+    for ask in (lambda: status(job.state), lambda: audit(job.state), lambda: main_job(cell, tmp_path / "out")):
+        with pytest.raises(Damaged, match=r"run.json, which says what was run, cannot be read .*move .* away"):
+            ask()
+    with pytest.raises(InvalidInput, match=r"holds no objects.parquet"):
+        report(tmp_path)
+
+
+def test_an_input_that_changed_is_no_damage_of_the_result(tmp_path: Path) -> None:
+    cell = store(tmp_path / "cell.ome.zarr", voxels())
+    job = main_job(cell, tmp_path / "out")
+    done(job, Settings("none"))
+    shutil.rmtree(cell)
+    store(cell, voxels(1))
+    seen = audit(job.state, inputs=True)
+    assert seen.changed and not seen.findings
+    said = CliRunner().invoke(app, ["audit", str(tmp_path / "out"), "--inputs"])
+    assert isinstance(said.exception, Damaged) and "the result is whole, but 1 blocks of its input" in str(
+        said.exception
+    )

@@ -40,7 +40,14 @@ def test_each_channel_is_drawn_by_its_own_voxels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("axes", ["zyx", "yx"])
 def test_an_image_of_one_value_has_a_window_too(tmp_path: Path, dtype: str, axes: str) -> None:
     (window,) = converted(tmp_path, np.full((3, 20, 21)[-len(axes) :], 7, dtype), axes)
-    assert window["start"] == 7 and window["end"] > 7
+    assert window["start"] == 7 and 7 < window["end"] <= window["max"] and window["min"] <= 7
+
+
+def test_a_mask_is_drawn_from_0_to_1(tmp_path: Path) -> None:
+    (window,) = converted(tmp_path, np.random.default_rng(0).random((3, 20, 21)) > 0.5, "zyx")
+    assert window == {"min": 0, "max": 1, "start": 0, "end": 1} and not any(
+        isinstance(v, bool) for v in window.values()
+    )
 
 
 def test_metadata_that_were_lost_come_back_with_it(tmp_path: Path) -> None:

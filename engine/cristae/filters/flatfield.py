@@ -6,6 +6,7 @@ square over all its planes, the median over the frames is the light there, and p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import inf, prod
@@ -16,7 +17,7 @@ import numpy as np
 from cristae.array import Array, namespace, to_host
 from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage
-from cristae.errors import InvalidConfiguration
+from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.grid import no_halo
 
 SQUARES = 16
@@ -41,7 +42,7 @@ def flatfield(
     ----------
     voxel_um : voxel size, (z, y, x) or (y, x)
     image : a file that shows the light alone, one plane as large as the image's; this or `of`
-    of : "fields" takes the median of all fields of the run, each seen as a whole, in 16 squares along the longer side
+    of : "fields" takes the median of all fields of the run, each as far as the run reads it, in 16 squares along the longer side
     offset : what the camera shows in the dark, in units of the image; taken away from image and light
     dtype : of the image; the sums that the light is found from are exact for integers
 
@@ -53,6 +54,7 @@ def flatfield(
     Raises
     ------
     InvalidConfiguration : if not exactly one of `image` and `of` is given, or a value makes no sense.
+    InvalidInput : when it runs, if the fields are no brighter than the offset.
     """
     if (image is None) == (of is None):
         raise InvalidConfiguration("flatfield: give either image: FILE or of: fields, and not both")
@@ -197,6 +199,17 @@ def _gathered(partials: Sequence[Partial]) -> Partial:
 
 def _median(merged: Partial, answers: Mapping[str, Answer], *, offset: float) -> Partial:
     light = np.median(merged["means"], axis=0) - offset
+    if offset and not light.mean() > 0:
+        raise InvalidInput(
+            f"flatfield: the median field is {light.mean() + offset:g} in the mean, no brighter than the offset of {offset:g}, and nothing "
+            "can be divided by it; give a lower offset"
+        )
+    if offset and (dark := np.count_nonzero(light < DARKEST * light.mean())):
+        warnings.warn(
+            f"flatfield: less the offset of {offset:g}, the median field is all but dark in {dark} of {light.size} squares; the offset is "
+            "what the camera shows without light",
+            stacklevel=2,
+        )
     if light.mean() <= 0:
         return {"light": np.ones_like(light)}
     return {"light": light / light.mean()}

@@ -44,6 +44,7 @@ class Audit:
     name: str
     objects: int
     findings: tuple[Finding, ...]
+    changed: tuple[Finding, ...] = ()  # voxels of the inputs that are not those that were read
 
 
 def audit(state: Path, *, inputs: bool = False, tell: Callable[[int], None] = lambda n: None) -> Audit:
@@ -58,11 +59,10 @@ def audit(state: Path, *, inputs: bool = False, tell: Callable[[int], None] = la
     with Claim(state):
         generation, work, journal = opened(state)
         objects, findings = compare(generation, work, journal, tell)
-        if inputs:
-            findings += _inputs(work, journal)
+        changed = _inputs(work, journal) if inputs else []
         seen = {"date": datetime.now(UTC).date().isoformat(), "objects": objects, "damaged": len(findings)}
         write_bytes(generation.folder / AUDITED, json.dumps(seen).encode())
-    return Audit(state.name, objects, tuple(findings))
+    return Audit(state.name, objects, tuple(findings), tuple(changed))
 
 
 def compare(

@@ -27,7 +27,7 @@ from cristae.blocks.journal import Journal
 from cristae.blocks.measure import Measure
 from cristae.blocks.stage import Stage
 from cristae.blocks.work import Pass
-from cristae.errors import PlanRefused
+from cristae.errors import Damaged, PlanRefused
 from cristae.pipeline.operations import stages
 from cristae.store.bundle import write_bytes
 
@@ -52,8 +52,14 @@ def latest(root: Path) -> Generation | None:
     found = sorted(p for p in root.glob("gen-*") if (p / "run.json").exists())
     if not found:
         return None
-    facts = json.loads((found[-1] / "run.json").read_bytes())
-    return Generation(found[-1], facts["key"], facts["frozen"])
+    path = found[-1] / "run.json"
+    try:
+        facts = json.loads(path.read_bytes())
+        return Generation(found[-1], facts["key"], facts["frozen"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(
+            f"{path}, which says what was run, cannot be read ({error}); put it back from a copy, or move {root.parent} away and begin anew"
+        ) from error
 
 
 def begin(root: Path, number: int, key: Mapping[str, Any], frozen: Mapping[str, Any]) -> Generation:
@@ -243,6 +249,8 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
                 "".join(f"{n} beside " for n in after[name] if n != "input" and before[name].get(n) != after[name][n])
                 + what
             )
+        if section == "inputs" and name not in after:
+            raise PlanRefused(f"{where} was made of other images: {name} is not among them any more; {BOTH_WAYS}")
         what = f"{what} {SHOWN.get(name, name)}" + (
             "" if hidden else f" ({_difference(before.get(name), after.get(name))})"
         )

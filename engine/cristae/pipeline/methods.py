@@ -32,7 +32,7 @@ def paragraph(
     installed = versions()
     known = ", ".join(f"{package} {installed[package]}" for package in NAMED if package in installed)
     done = "; ".join(f"({n}) {_sentence(stage)}" for n, stage in enumerate(steps, 1))
-    taken = f", less a background of {background:g} in each voxel" if background else ""
+    taken = f", sum, mean, min and max less a background of {background:g} in each voxel" if background else ""
     measured = (
         f" Objects were measured on the raw image, not on a filtered one{taken}; columns.csv defines each column, and summary.csv "
         "lists counts and thresholds of every image."

@@ -41,7 +41,10 @@ def report(folder: Path, by: str | None = None) -> str:
     if not (folder / "objects.parquet").exists():
         inside = sorted(str(p.parent) for p in folder.glob("*/objects.parquet"))
         hint = f"; it holds {', '.join(inside)}" if inside else ""
-        raise InvalidInput(f"{folder} holds no objects.parquet{hint}; name the folder that `run --out` wrote")
+        way = "name the folder that `run --out` wrote"
+        if (folder / ".cristae").is_dir() and not inside:
+            way = "the run there measured nothing, or the table was deleted, and the run's own command makes it again"
+        raise InvalidInput(f"{folder} holds no objects.parquet{hint}; {way}")
     table = pl.read_parquet(folder / "objects.parquet")
     with open(folder / "summary.csv", encoding="utf-8", newline="") as file:
         summary = list(csv.DictReader(file))

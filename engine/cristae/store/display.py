@@ -29,11 +29,15 @@ def _window(volume: Volume, channel: int) -> tuple[float, float, float, float]:
     seen = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
     if not seen.size:
         seen = np.zeros(1, seen.dtype)
+    seen = seen.astype(np.uint8) if seen.dtype.kind == "b" else seen
     dark, bright = (q.item() for q in np.quantile(seen, (DARKEST, BRIGHTEST), method="nearest"))
+    if volume.dtype == "bool":
+        return 0, 1, 0, 1
     if np.dtype(volume.dtype).kind in "iu":
         bounds = np.iinfo(volume.dtype)
         return int(bounds.min), int(bounds.max), dark, max(bright, dark + 1)
-    return seen.min().item(), seen.max().item(), float(dark), float(bright if bright > dark else dark + 1)
+    bright = bright if bright > dark else dark + 1
+    return float(seen.min()), max(float(seen.max()), float(bright)), float(dark), float(bright)
 
 
 def _boxes(volume: Volume) -> list[Box]:

@@ -95,6 +95,8 @@ def _opened(path: str, image: Volume) -> Volume:
 def _light(plane: Volume, c: int, offset: float) -> np.ndarray:
     """(y, x) float32 around 1."""
     seen = plane.read(Box.whole(plane.spatial_shape), c=c).astype(np.float64).reshape(plane.spatial_shape[-2:]) - offset
+    if not np.isfinite(seen).all():
+        raise InvalidInput(f"the flat field {plane.path} holds NaN or infinite pixels; replace them before the run")
     if not seen.mean() > 0:
         raise InvalidInput(
             f"the flat field {plane.path} is {seen.mean() + offset:g} in the mean, no brighter than the offset of {offset:g}, and "
