@@ -427,6 +427,28 @@ def test_a_batch_in_any_order_goes_on_where_it_was(tmp_path: Path, block: tuple[
         )
 
 
+def test_an_image_that_joins_an_unfinished_batch_waits(tmp_path: Path) -> None:
+    for n, name in enumerate(NAMES[:3]):
+        store(tmp_path / f"{name}.ome.zarr", voxels(n))
+    files = [str(tmp_path / f"{name}.ome.zarr") for name in NAMES[:3]]
+
+    def stopping(event: dict[str, Any]) -> None:
+        if event["event"] == "blocks":
+            raise KeyboardInterrupt
+
+    def job(some: Sequence[str]) -> Job:
+        return run_job(load(MAIN, known()), some, str(tmp_path / "out"), Inputs())
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(job(files[:2]), Settings("none"), stopping)
+    with pytest.raises(PlanRefused, match=r"begun without mole and is not finished; let it finish without that file"):
+        execute(job(files), Settings("none"), lambda event: None)
+    for some in (files[:2], files):
+        execute(job(some), Settings("none"), lambda event: None)
+    for n, name in enumerate(NAMES[:3]):
+        np.testing.assert_array_equal(labels_of(tmp_path / "out" / "labels" / f"{name}.ome.zarr"), expected(voxels(n)))
+
+
 def test_images_that_come_later_leave_the_others_alone_in_any_order(tmp_path: Path) -> None:
     for n, name in enumerate(NAMES):
         store(tmp_path / f"{name}.ome.zarr", voxels(n))

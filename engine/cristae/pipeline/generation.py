@@ -251,6 +251,11 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
             )
         if section == "inputs" and name not in after:
             raise PlanRefused(f"{where} was made of other images: {name} is not among them any more; {BOTH_WAYS}")
+        if section == "inputs" and name not in before:
+            raise PlanRefused(
+                f"{where} was begun without {name} and is not finished; let it finish without that file, which then joins by the same "
+                "command, or give another --out, or --fresh"
+            )
         what = f"{what} {SHOWN.get(name, name)}" + (
             "" if hidden else f" ({_difference(before.get(name), after.get(name))})"
         )
