@@ -96,7 +96,7 @@ MUTATIONS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: key(inputs={"cell": {"input": {"metadata": "x", "objects": "o"}}}),
         "the input cell",
     ),
-    "another input": (lambda: key(inputs={**INPUTS, "second": {}}), "the input second"),
+    "another input": (lambda: key(inputs={**INPUTS, "second": {}}), "without second, and is not finished"),
     "the channel": (lambda: key(extra={**EXTRA, "channels": [1]}), "channels"),
     "a fact that is new": (lambda: key(extra={**EXTRA, "time": [0, 2]}), "time"),
     "a fact that is gone": (lambda: key(extra={"command": "run"}), "channels"),

@@ -17,7 +17,7 @@ from cristae.blocks.journal import Journal
 from cristae.blocks.plan import Plan, make_plan, refuse
 from cristae.blocks.protocol import reached
 from cristae.blocks.run import run_passes
-from cristae.blocks.work import Work, load_work
+from cristae.blocks.work import Work
 from cristae.cluster.executor import open_cluster
 from cristae.cluster.model import Cluster, parse_cluster, usable_memory
 from cristae.errors import CristaeError, PlanRefused, SetAside, Stopped
@@ -25,6 +25,7 @@ from cristae.grid import Shape
 from cristae.pipeline import generation as gen
 from cristae.pipeline.audit import compare
 from cristae.pipeline.collapse import arranged
+from cristae.pipeline.growing import grown
 from cristae.pipeline.job import Job, Outcome, Settings, block_of, voxel_bytes
 from cristae.pipeline.keeping import note_kept, reuse, share
 from cristae.pipeline.placing import (
@@ -236,7 +237,10 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
             "images": [image.name for image in job.images],
         }
         return gen.begin(job.state, found.number + 1 if found is not None else 1, key, frozen), True
-    return (_grown(job, settings, cluster, found, key) if course == "grow" else found), False
+    if course == "grow":
+        work = work_of(job, tuple(found.frozen["block"]), settings, memory_limit(cluster, settings), found)
+        return grown(job, work, found, key), False
+    return found, False
 
 
 def _course(job: Job, settings: Settings, key: dict[str, Any], found: gen.Generation | None) -> str:
@@ -266,26 +270,6 @@ def _course(job: Job, settings: Settings, key: dict[str, Any], found: gen.Genera
             f"{job.root} was begun with its images in another order, by which its blocks are numbered; give another --out, or --fresh"
         )
     return "go on"
-
-
-def _grown(
-    job: Job, settings: Settings, cluster: Cluster, found: gen.Generation, key: dict[str, Any]
-) -> gen.Generation:
-    """A published run with more images, or with some mended; refused where an answer is pooled over all, or the blocks no longer fit."""
-    asked = (m for p in job.passes for stage in p.chain for m in stage.asks.values())
-    pooled = {measure.name for measure in asked if measure.scope == "collection"}
-    if pooled:
-        raise PlanRefused(
-            f"{job.finals[0]} was made of other images, and its {' and '.join(sorted(pooled))} is pooled over all of them; "
-            "give another --out, or --fresh to make it again"
-        )
-    before = load_work(str(found.folder / "work.pkl"), "before it grew")
-    work = work_of(job, tuple(found.frozen["block"]), settings, memory_limit(cluster, settings), found)
-    if [p.name for p in work.passes] != [p.name for p in before.passes]:
-        raise PlanRefused(
-            f"{job.finals[0]} was made of images that are one block each, and a new one is larger; give another --out, or --fresh"
-        )
-    return gen.grow(found, key, [image.name for image in job.images])
 
 
 def _csv(numbers: Shape) -> str:

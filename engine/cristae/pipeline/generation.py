@@ -209,9 +209,11 @@ def lost_of(generation: Generation) -> dict[str, str]:
     return found
 
 
-def grow(generation: Generation, key: Mapping[str, Any], images: Sequence[str]) -> Generation:
-    """Let a published generation go on with the images of a longer key, in this order; what it has done stays done."""
-    Journal(generation.folder, []).ledger.append([{"kind": "grown"}])
+def grow(
+    generation: Generation, key: Mapping[str, Any], images: Sequence[str], redo: Sequence[dict[str, Any]]
+) -> Generation:
+    """Let a published generation go on with the images of a longer key, in this order; what it has done stays done, but for `redo`."""
+    Journal(generation.folder, []).ledger.append([{"kind": "grown"}, *redo])
     frozen = {**generation.frozen, "images": list(images)}
     facts = {"key": key, "frozen": frozen}
     write_bytes(generation.folder / "run.json", json.dumps(facts, indent=1).encode())
@@ -250,11 +252,13 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
                 + what
             )
         if section == "inputs" and name not in after:
-            raise PlanRefused(f"{where} was made of other images: {name} is not among them any more; {BOTH_WAYS}")
+            raise PlanRefused(
+                f"{where} was made under other facts: with {name}, which is not among the inputs any more; {BOTH_WAYS}"
+            )
         if section == "inputs" and name not in before:
             raise PlanRefused(
-                f"{where} was begun without {name} and is not finished; let it finish without that file, which then joins by the same "
-                "command, or give another --out, or --fresh"
+                f"{where} was made under other facts: without {name}, and is not finished; let it finish so, and that image joins by the same "
+                f"command later; or {BOTH_WAYS}"
             )
         what = f"{what} {SHOWN.get(name, name)}" + (
             "" if hidden else f" ({_difference(before.get(name), after.get(name))})"
