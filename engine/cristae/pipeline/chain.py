@@ -35,7 +35,7 @@ def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
         )
     for step in item.steps:
         parent = named[step.source] if step.source is not None else node
-        with placed(step):
+        with said_where(step):
             if step.name == "measure":
                 table, leaf = step, _labelled(item, parent)
                 continue
@@ -54,7 +54,7 @@ def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
 
 
 @contextmanager
-def placed(step: Step | None) -> Iterator[None]:
+def said_where(step: Step | None) -> Iterator[None]:
     """What is wrong with a step is said with its place in the file."""
     try:
         yield

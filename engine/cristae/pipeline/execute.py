@@ -23,7 +23,7 @@ from cristae.cluster.model import Cluster, parse_cluster, usable_memory
 from cristae.errors import CristaeError, PlanRefused, SetAside, Stopped
 from cristae.grid import Shape
 from cristae.pipeline import generation as gen
-from cristae.pipeline.audit import compare
+from cristae.pipeline.audit import AUDITED, compare
 from cristae.pipeline.collapse import arranged
 from cristae.pipeline.growing import grown
 from cristae.pipeline.job import Job, Outcome, Settings, block_of, voxel_bytes
@@ -303,6 +303,7 @@ def _complete(job: Job, work: Work, journal: Journal, generation: gen.Generation
         "passes": [p.name for p in work.passes],
         "choices": [vars_of(c) for c in job.choices],
     }
+    (generation.folder / AUDITED).unlink(missing_ok=True)  # it spoke of what is mended by now
     write_bytes(generation.folder / "complete.json", json.dumps(facts, indent=1, default=str).encode())
     reached("completed")
 

@@ -221,9 +221,8 @@ def _canonical_object(item: Object) -> dict[str, Any]:
     for i, step in enumerate(item.steps):
         source = number.get(step.source) if step.source else i - 1 if i else None
         params = dict(step.params)
-        if isinstance(
-            file := params.get(FILES.get(step.name, "")), str
-        ):  # what it holds is in the key, not where it lies
+        # What a file holds is in the key of a run, not where it lies.
+        if isinstance(file := params.get(FILES.get(step.name, "")), str):
             params[FILES[step.name]] = Path(file).name
         steps.append({"step": step.name, "from": source, "params": _numbers(params)})
     return {"channel": item.channel, "within": item.within, "steps": steps}

@@ -213,7 +213,9 @@ def grow(
     generation: Generation, key: Mapping[str, Any], images: Sequence[str], redo: Sequence[dict[str, Any]]
 ) -> Generation:
     """Let a published generation go on with the images of a longer key, in this order; what it has done stays done, but for `redo`."""
-    Journal(generation.folder, []).ledger.append([{"kind": "grown"}, *redo])
+    ledger = Journal(generation.folder, []).ledger
+    ledger.mend()
+    ledger.append([{"kind": "grown"}, *redo])
     frozen = {**generation.frozen, "images": list(images)}
     facts = {"key": key, "frozen": frozen}
     write_bytes(generation.folder / "run.json", json.dumps(facts, indent=1).encode())

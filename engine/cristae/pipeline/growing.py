@@ -12,10 +12,11 @@ import numpy as np
 
 from cristae.blocks.journal import Journal
 from cristae.blocks.run import blocks_of
-from cristae.blocks.work import Work, load_work
+from cristae.blocks.work import Work
 from cristae.errors import PlanRefused
 from cristae.pipeline import generation as gen
 from cristae.pipeline.job import Job
+from cristae.pipeline.status import opened
 
 OTHERWISE = "give another --out, or --fresh to make it again"
 
@@ -32,8 +33,7 @@ def grown(job: Job, work: Work, found: gen.Generation, key: Mapping[str, Any]) -
         raise PlanRefused(
             f"{job.finals[0]} was made of other images, and its {' and '.join(sorted(pooled))} is pooled over all of them; {OTHERWISE}"
         )
-    saved = found.folder / "work.pkl"
-    before = load_work(str(saved), f"before it grew {saved.stat().st_mtime_ns}")
+    _, before, journal = opened(job.state)
     if [p.name for p in work.passes] != [p.name for p in before.passes]:
         raise PlanRefused(
             f"{job.finals[0]} was made of images that are one block each, and a new one is larger; {OTHERWISE}"
@@ -43,7 +43,6 @@ def grown(job: Job, work: Work, found: gen.Generation, key: Mapping[str, Any]) -
             f"{job.root} was begun with an image that has another size by now, and blocks are numbered by that; {OTHERWISE}"
         )
     lost = gen.lost_of(found)
-    journal = Journal.load(found.folder, [len(before.layout(p)) for p in before.passes])
     redo = _again(before, journal, {n for n, image in enumerate(before.images) if image.name in lost})
     return gen.grow(found, key, [image.name for image in job.images], redo)
 

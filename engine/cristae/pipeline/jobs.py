@@ -20,7 +20,7 @@ from cristae.pipeline.keeping import digests_of
 from cristae.pipeline.methods import paragraph
 from cristae.pipeline.objects import object_passes, one_channel, spec_of, table_measures
 from cristae.pipeline.operations import build
-from cristae.pipeline.reading import beside, refuse_few, seen_by
+from cristae.pipeline.reading import beside, refuse_fields, seen_by
 from cristae.pipeline.results import result_files
 from cristae.pipeline.tables import Table
 from cristae.store.tables import check_suffix
@@ -191,7 +191,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         for sample, seen in zip(batch.samples, volumes, strict=True)
     )
     frames = tuple(f for n, v in enumerate(volumes) for f in inputs.frames(n, v))
-    refuse_few(pipeline, volumes, len(frames))
+    refuse_fields(pipeline, volumes, len(frames))
     in_store = out is None
     if in_store and (
         len(volumes) > 1 or volumes[0].reader != "zarr" or not Path(volumes[0].path, "zarr.json").exists()

@@ -14,7 +14,7 @@ from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.blocks.work import Asked, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.morphology.intensity import SUBTRACTED, intensity
-from cristae.pipeline.chain import chain_of, placed
+from cristae.pipeline.chain import chain_of, said_where
 from cristae.pipeline.compile import Choice, Node, Passes, cuts, staged
 from cristae.pipeline.file import Object, Step
 from cristae.pipeline.overview import overview_key
@@ -65,7 +65,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     leaf, table = chain_of(item, spec, Ref("input", channel))
     kept, choices = staged(leaf, spec)
     passes = Passes(Ref("input", channel), spec, item.name, kept, cuts(leaf))
-    with placed(table):
+    with said_where(table):
         asked, groups = _table_of(item, table, leaf, volume, channel)
         background = _background(table, groups)
     holder = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cristae.errors import InvalidConfiguration
 from cristae.filters.flatfield import FEWEST
-from cristae.pipeline.chain import flat_name, placed, refuse_keep
+from cristae.pipeline.chain import flat_name, refuse_keep, said_where
 from cristae.pipeline.file import Object, PipelineFile
 from cristae.pipeline.inputs import absolute
 from cristae.pipeline.objects import spec_of
@@ -54,13 +54,13 @@ def beside(pipeline: PipelineFile, volume: Volume, seen: Volume) -> dict[str, Vo
     found: dict[str, Volume] = {}
     for item in pipeline.objects:
         for step in (step for step in item.steps if step.name == "flatfield" and step.params.get("image")):
-            with placed(step):
+            with said_where(step):
                 params = build(step.name, step.params, spec_of(seen)).params
             found[flat_name(item)] = flat_of(absolute(step.params["image"]), seen, corner, params.get("offset", 0.0))
     return found
 
 
-def refuse_few(pipeline: PipelineFile, volumes: Sequence[Volume], frames: int) -> None:
+def refuse_fields(pipeline: PipelineFile, volumes: Sequence[Volume], frames: int) -> None:
     """A median of fields wants fields, and all of one camera.
 
     Raises

@@ -74,12 +74,11 @@ def report(folder: Path, by: str | None = None) -> str:
 def _sure(folder: Path) -> list[str]:
     """Seams and audit: what the run's own state says, where it still lies beside the results."""
     try:
-        states = runs_at(str(folder))
+        runs = [opened(state) for state in runs_at(str(folder))]
     except InvalidInput:
         return []
     found = []
-    for state in states:
-        generation, work, _ = opened(state)
+    for generation, work, _ in runs:
         blocks = sum(max(len(work.grid(frame.image, p)) for p in work.passes) for _, frame in work.finished())
         seen = generation.folder / AUDITED
         audited = (

@@ -25,6 +25,7 @@ from cristae.pipeline.overview import overview_key
 from cristae.pipeline.projection import finish_projections, pixel_step, project_block
 from cristae.pipeline.status import is_final, opened, places, runs_at
 from cristae.pipeline.tables import plain
+from cristae.store.display import window_of
 from cristae.store.volume import Volume, open_volume
 
 TABLES = ("objects.parquet", "table.parquet")
@@ -49,15 +50,11 @@ class View:
 
     @cached_property
     def window(self) -> tuple[float, float]:
-        """Intensities that are drawn black and white: nearly the extremes of the coarsest level's middle plane."""
+        """Intensities that are drawn black and white."""
         if self.image is None:
             return 0.0, 1.0
-        last = len(self.image.levels) - 1
-        shape = self.image.levels[last].shape[-len(self.image.spatial_axes) :]
-        box = Box((shape[0] // 2,) + (0,) * (len(shape) - 1), (shape[0] // 2 + 1, *shape[1:]))
-        found = self.image.read(box if len(shape) == 3 else Box.whole(shape), self.times[0], self.channel, last)
-        low, high = (float(v) for v in np.percentile(found, (1.0, 99.8)))
-        return low, max(high, low + 1e-6)
+        _, _, low, high = window_of(self.image, self.channel, self.times[0])
+        return low, high
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -16,16 +16,18 @@ SIDE = 2048
 
 
 def windowed(volume: Volume) -> Volume:
-    """The volume with a display window for each channel that has none: nearly the extremes of its coarsest level at the first time."""
+    """The volume with a display window for each channel that has none."""
     channels = tuple(
-        channel if channel.window is not None else replace(channel, window=_window(volume, number))
+        channel if channel.window is not None else replace(channel, window=window_of(volume, number))
         for number, channel in enumerate(volume.channels)
     )
     return replace(volume, channels=channels)
 
 
-def _window(volume: Volume, channel: int) -> tuple[float, float, float, float]:
-    seen = np.concatenate([volume.read(box, c=channel, level=len(volume.levels) - 1).ravel() for box in _boxes(volume)])
+def window_of(volume: Volume, channel: int, t: int = 0) -> tuple[float, float, float, float]:
+    """Lowest, highest, darkest and brightest value of a channel: the last two are nearly the extremes of its coarsest level."""
+    last = len(volume.levels) - 1
+    seen = np.concatenate([volume.read(box, t, channel, last).ravel() for box in _boxes(volume)])
     seen = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
     if not seen.size:
         seen = np.zeros(1, seen.dtype)
