@@ -11,7 +11,7 @@ from cristae.blocks import answers as stored
 from cristae.blocks.work import Image, Work, group_of
 from cristae.store.bundle import Bundle
 
-SMALL = 512
+SMALL = 384
 """Pixels of the longest side of a picture that is one of many."""
 
 

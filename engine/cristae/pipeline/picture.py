@@ -26,6 +26,7 @@ MAGNIFIED = 12  # and where it can, a pixel of a frame takes no more screen pixe
 GROUND, PANEL, INK, FAINT = (16, 17, 21), (0, 0, 0), (236, 238, 242), (146, 151, 162)
 GRADIENT = ((58, 82, 190), (40, 150, 205), (64, 200, 150), (190, 222, 82), (255, 214, 70), (255, 132, 60))
 MARGIN, GAP, STRIP, LEGEND, SMALL = 24, 14, 20, 190, 13  # pixels; a strip holds a panel's name
+READABLE = 600  # pixels of a caption, unless the whole picture may be smaller
 
 
 def overview(
@@ -81,7 +82,8 @@ def compose(
 
     names = ("xy  brightest along z", "xz  brightest along y") if deep else ("",)
     body = _arrange(drawn, names, stacked)
-    footer = _footer(body.width, title, lines, max(extent_um), scale, values, values_title)
+    width = max(body.width, min(smallest, READABLE))
+    footer = _footer(width, title, lines, max(extent_um), scale, values, values_title)
     size = max(body.width, footer.width) + 2 * MARGIN, body.height + footer.height + 3 * MARGIN
     canvas = Image.new("RGB", size, GROUND)
     canvas.paste(body, (MARGIN, MARGIN))
@@ -128,10 +130,10 @@ def _panel(
     grey = Image.fromarray(np.where(label == NOWHERE, 0, 225 * light).astype(np.uint8))
     shrinks = size[0] < grey.width or size[1] < grey.height
     grey = grey.resize(size, Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC)
-    rgb = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
+    rgb = np.array(grey.convert("RGB"))
 
     rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size[::-1], label.shape, strict=True))
-    ids = np.where(label == NOWHERE, 0, label)[np.ix_(rows, columns)]
+    ids = np.where(label == NOWHERE, 0, label).take(rows, 0).take(columns, 1)
     inside = ids != 0
     grey_inside, colour = rgb[inside], hue(ids[inside])
     tinted = grey_inside * (0.6 + 0.4 * colour / 255.0)
@@ -209,8 +211,7 @@ def _footer(
     """Caption on the left; scale bar and, for values, their gradient on the right."""
     bar_um = round_length(0.2 * extent_um)
     bar = max(1, round(bar_um * scale))
-    width = max(width, 600)
-    room = width - max(bar, LEGEND) - MARGIN
+    room = width - (bar if values is None else max(bar, LEGEND)) - MARGIN
     rows = [(row, 18, INK) for row in wrap(_lettered(title), room // 10)]
     rows += [(row, 14, FAINT) for line in lines for row in wrap(_lettered(line), room // 7) or [""]]
     legend = 28 if values is None else 78

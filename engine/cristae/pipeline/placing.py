@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ GUESTS = (".cristae", "labels", "tables")
 """What a store holds beside its image, made by other commands: it stays when the image is made again."""
 
 PAINTERS = 2
-"""Pictures that are drawn at once."""
+"""Pictures, one of each image, that are drawn at once, while the tables are written."""
 
 DERIVED = ("export", "report.html")
 """What other commands made of a result, beside it: it goes where the result goes."""
@@ -177,13 +178,11 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str],
         )
     ]
     facts: dict[str, Any] = {}
-    for made, place in ((made, place) for made, place in todo if made.image is None):
-        facts |= made.writer(work, place)
-        reached("files-written")
-    with ThreadPoolExecutor(PAINTERS) as pool:  # pictures, one of each image
-        for found in pool.map(
-            lambda one: one[0].writer(work, one[1]), (one for one in todo if one[0].image is not None)
-        ):
+    pictures = [one for one in todo if one[0].image is not None]
+    with ThreadPoolExecutor(PAINTERS) as pool:
+        drawn = pool.map(lambda one: one[0].writer(work, one[1]), pictures)
+        tables = (made.writer(work, place) for made, place in todo if made.image is None)
+        for found in chain(tables, drawn):
             facts |= found
             reached("files-written")
     for n, array in enumerate(job.arrays):
