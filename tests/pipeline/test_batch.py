@@ -180,7 +180,11 @@ def test_a_damaged_file_is_named_and_the_others_are_done(folder: Path, tmp_path:
         ("path", [], "lists no file"),
         ("path,condition", ["cell0.tif,a", ",b"], "line 3: path is empty"),
         ("path,plate,well", ["cell0.tif,p,A1", "cell1.tif,p,A1"], "line 3: p A1 is .*cell0.tif already"),
-        ("path,image,condition", ["cell0.tif,a,x", "cell1.tif,a,y"], "say different things"),
+        (
+            "path,image,condition",
+            ["cell0.tif,a,x", "cell1.tif,a,y"],
+            "both are image a, but its condition is x in one and y in the other",
+        ),
         ("path,image,t", ["cell0.tif,a,0", "cell1.tif,a,0"], "two files at one place"),
         ("path,image,t,c", ["cell0.tif,a,0,x", "cell1.tif,a,1,x", "cell2.tif,a,1,y"], "has no file for t 0, c y"),
         ("path,image", ["cell0.tif,a", "cell0.tif,b"], None),
@@ -387,11 +391,17 @@ def test_images_of_one_run_have_the_same_channels(tmp_path: Path) -> None:
             made.write(Box.whole(voxels().shape), voxels(), c=c)
         publish(made)
     a, b, c, d = (str(tmp_path / f"{n}.ome.zarr") for n in "abcd")
-    for words, channel in (([a, b], "cell"), ([a, b], "0"), ([a, c], "mito"), ([a, c], 1), ([c, a], None)):
+    for words, channel in (([a, b], "cell"), ([a, b], "0"), ([c, a], None)):
         with pytest.raises(InvalidInput, match="run them apart"):
             job_of(words, tmp_path / "out", Inputs(channel=channel))
     job_of([a, d], tmp_path / "out", Inputs(channel="mito"))
     job_of([c, a, d], tmp_path / "out", Inputs(channel="cell"))  # what nobody asks for may be missing
+    for words, channel in (([a, c], "mito"), ([c, a, d], 1)):  # what is asked for and missing sets an image aside
+        job = job_of(words, tmp_path / "out", Inputs(channel=channel))
+        assert [image.name for image in job.images] == [Path(w).name[0] for w in words if w != c]
+        assert list(job.left_out) == ["c"] and c in job.left_out["c"] and "cell" in job.left_out["c"]
+    with pytest.raises(InvalidInput, match=r"c\.ome\.zarr"):  # alone it is simply refused
+        job_of([c], tmp_path / "out", Inputs(channel="mito"))
     every = MAIN.replace("{columns:", "{channels: all, columns:")
     with pytest.raises(InvalidInput, match="run them apart"):
         run_job(load(every, known()), [a, c], str(tmp_path / "out"), Inputs(channel="cell"))

@@ -118,6 +118,21 @@ def test_a_file_shorter_than_it_says_is_refused(tmp_path: Path, how: dict[str, A
         open_volume(tmp_path / "a.tif", voxel_um=(0.3, 0.1, 0.1))
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"compression": "zlib"}, {"bigtiff": True}, {"tile": (16, 16)}, {"byteorder": ">"}]
+)
+@pytest.mark.parametrize("lost", [1, 8, 100, 700, 3000])
+def test_an_ome_tiff_that_lost_its_end_is_refused(tmp_path: Path, how: dict[str, Any], lost: int) -> None:
+    """Its description and its later pages lie at the end: without them it would open with one page and no axes."""
+    path = tmp_path / "a.ome.tif"
+    noise = np.random.default_rng(0).integers(0, 60000, (3, 5, 32, 32)).astype("uint16")
+    tifffile.imwrite(path, noise, ome=True, metadata={"axes": "CZYX"}, **how)
+    assert open_volume(path, voxel_um=(0.3, 0.1, 0.1)).shape == noise.shape
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(InvalidInput, match="shorter than its own directory says|not a whole TIFF file"):
+        open_volume(path, voxel_um=(0.3, 0.1, 0.1))
+
+
 def test_a_missing_codec_names_the_extra(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK, metadata={"axes": "ZYX"}, compression="jpeg2000")
     code = (

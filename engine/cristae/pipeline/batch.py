@@ -53,6 +53,29 @@ class Batch:
         place = {name: n for n, name in enumerate(first)}
         return replace(self, samples=tuple(sorted(self.samples, key=lambda s: place.get(s.name, len(place)))))
 
+    def having(self, channels: Sequence[str | int]) -> Batch:
+        """The same batch, the images that lack one of these channels among those that failed.
+
+        Raises
+        ------
+        InvalidInput : if every image lacks one.
+        """
+        lacking: dict[str, InvalidInput] = {}
+        for sample in self.samples:
+            try:
+                for channel in channels:
+                    sample.volume.channel_index(channel)
+            except InvalidInput as error:
+                lacking[sample.name] = error
+        if len(lacking) == len(self.samples):
+            raise next(iter(lacking.values()))
+        said = {sample.name: sample.columns for sample in self.samples if sample.name in lacking}
+        return Batch(
+            tuple(sample for sample in self.samples if sample.name not in lacking),
+            {**self.failed, **{name: str(error) for name, error in lacking.items()}},
+            {**self.columns, **said},
+        )
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -184,9 +207,11 @@ def _sheet(path: Path) -> Iterator[_Row]:
                 raise InvalidConfiguration(
                     f"{path}, line {line}: {axis} is {row[axis]}, but must be a whole number from 0 on"
                 )
-        if image and said.setdefault(image, (line, columns))[1] != columns:
+        before, told = said.setdefault(image, (line, columns)) if image else (line, columns)
+        if unlike := next((name for name in columns if columns[name] != told[name]), None):
             raise InvalidConfiguration(
-                f"{path}, lines {said[image][0]} and {line}: both are image {image}, but they say different things of it"
+                f"{path}, lines {before} and {line}: both are image {image}, but its {unlike} is {told[unlike] or 'empty'} in one "
+                f"and {columns[unlike] or 'empty'} in the other"
             )
         well = tuple(row.get(name, "") for name in WELL)
         if row.get("well") and wells.setdefault(well, image or row["path"]) != (image or row["path"]):

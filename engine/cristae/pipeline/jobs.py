@@ -173,7 +173,8 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         raise InvalidConfiguration(
             f"{pipeline.path} names no input; give one on the command line, or write input: FILE in it"
         )
-    batch = gathered(paths, inputs)
+    wanted = _wanted(pipeline, inputs)
+    batch = gathered(paths, inputs).having([c for c in wanted if c not in (None, "all")])
     name = "-".join(o.name for o in pipeline.objects)
     if out is not None:
         batch = batch.ordered(_images_before(Path(absolute(out)) / ".cristae" / name))
@@ -185,7 +186,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             f"--channel {inputs.channel}: the pipeline names channel {named[0]} already; leave --channel out, or change the pipeline "
             "with --set channel=..."
         )
-    _same_channels(volumes, pipeline, inputs)
+    _same_channels(volumes, wanted)
     images = tuple(
         Image(sample.name, {"input": seen, **beside(pipeline, sample.volume, seen)}, columns=sample.columns)
         for sample, seen in zip(batch.samples, volumes, strict=True)
@@ -308,15 +309,19 @@ def _array_output(
     return ArrayOutput(target.name, number, target.kind, final, None, os.path.relpath(source, final))
 
 
-def _same_channels(volumes: Sequence[Volume], pipeline: PipelineFile, inputs: Inputs) -> None:
-    # A channel is resolved once, in the first image; those that nothing asks for may differ.
+def _wanted(pipeline: PipelineFile, inputs: Inputs) -> list[str | int | None]:
+    """The channels that steps read and measure; None is an image's one channel."""
     measured = [
         step.params.get("channels") for item in pipeline.objects for step in item.steps if step.name == "measure"
     ]
     listed = [
         c for some in measured for c in (some if isinstance(some, list | tuple) else [some] if some is not None else [])
     ]
-    wanted = [item.channel if item.channel is not None else inputs.channel for item in pipeline.objects] + listed
+    return [item.channel if item.channel is not None else inputs.channel for item in pipeline.objects] + listed
+
+
+def _same_channels(volumes: Sequence[Volume], wanted: Sequence[str | int | None]) -> None:
+    # A channel is resolved once, in the first image; those that nothing asks for may differ.
     first = volumes[0]
     for other in volumes[1:]:
         names = [[c.name for c in v.channels] for v in (other, first)]

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,10 +117,48 @@ def _check_whole(tiff: Any, series: Any, path: Path) -> None:
     if tiff.is_imagej and series.kind != "imagej":
         # tifffile falls back to the pages it finds when the description promises more than the file holds.
         promised = int((tiff.imagej_metadata or {}).get("images", 1))
-    if promised > math.prod(series.shape[:-2]) or _end(series) > size:
+    if promised > math.prod(series.shape[:-2]) or _end(series) > size or _goes_on(tiff, size):
         raise InvalidInput(
             f"{path} is shorter than its own directory says: its image goes on beyond {size} bytes; copy it again"
         )
+
+
+def _goes_on(tiff: Any, size: int) -> bool:
+    """Whether a directory of pages, or a value of the first one, lies beyond the end of the file.
+
+    tifffile goes on without them: with fewer pages, and without the description that tells their axes.
+    """
+    if tiff.is_ndpi or tiff.is_lsm:  # whose offsets wrap at 4 GiB
+        return False
+    form, file = tiff.tiff, tiff.filehandle
+    file.seek(form.offsetsize if form.version == 43 else 4)
+    seen: set[int] = set()
+    while True:
+        (offset,) = struct.unpack(form.offsetformat, file.read(form.offsetsize).ljust(form.offsetsize, b"\0"))
+        if not offset or offset in seen:
+            return False
+        if offset + form.tagnosize > size:
+            return True
+        file.seek(offset)
+        (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+        entries = file.read(tags * form.tagsize)
+        if offset + form.tagnosize + tags * form.tagsize + form.offsetsize > size:
+            return True
+        if not seen and any(end > size for end in _ends(entries, form)):
+            return True
+        seen.add(offset)
+
+
+def _ends(entries: bytes, form: Any) -> Iterator[int]:
+    """Where the values of a directory end that lie outside of it."""
+    from tifffile import TIFF
+
+    for at in range(0, len(entries), form.tagsize):
+        _, kind = struct.unpack_from(form.tagformat1, entries, at)
+        count, _ = struct.unpack_from(form.tagformat2, entries, at + 4)
+        long = count * struct.calcsize(TIFF.DATA_FORMATS.get(kind, ""))
+        if long > form.tagoffsetthreshold:
+            yield long + struct.unpack_from(form.offsetformat, entries, at + form.tagsize - form.offsetsize)[0]
 
 
 def _end(series: Any) -> float:
