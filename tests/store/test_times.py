@@ -74,3 +74,40 @@ def test_microscope_files_say_when(shared_data: Path) -> None:
     times = open_volume(formats / "example-timelapse.nd2").times_s
     assert len(times) == 53 and times[0] == pytest.approx(4.227198) and (np.diff(times) > 0).all()
     assert open_volume(formats / "LLS7_small.czi").times_s == (0.0, 90.038)
+    pytest.importorskip("readlif")
+    lif = open_volume(formats / "LeicaLASX_wavelength-sweep_example.lif", scene="x_y_z_t_lambdaEmi")
+    assert lif.times_s == pytest.approx((0.0, 80.91), abs=1e-3)
+
+
+LEICA = """<Image><ImageDescription><Channels>
+<ChannelDescription LUTName="Green"><ChannelProperty><Key>DyeName</Key><Value>GFP</Value></ChannelProperty></ChannelDescription>
+<ChannelDescription LUTName="Glow" /></Channels><Dimensions>
+<DimensionDescription DimID="1" BytesInc="1" /><DimensionDescription DimID="4" BytesInc="{inc}" /></Dimensions></ImageDescription>
+{stamps}</Image>"""
+"""What a LIF says of an image of two channels, in as few words as its readers need."""
+
+
+@pytest.mark.parametrize(
+    ("stamps", "inc", "said"),
+    [
+        ("<TimeStampList>5f5e100 5f5e200 8f0d180 8f0d280 </TimeStampList>", 900, (0.0, 5.0)),
+        (
+            "<TimeStampList>" + "".join(f'<TimeStamp HighInteger="1" LowInteger="{n}" />' for n in (0, 3 * 10**7)) + "</TimeStampList>",
+            900,
+            (0.0, 3.0),
+        ),
+        ("<TimeStampList>1 2 3</TimeStampList>", 900, ()),  # no whole number a time point
+        ("<TimeStampList>1 2 3 4</TimeStampList>", 0, ()),  # time is not outermost
+        ("", 900, ()),
+    ],
+)  # fmt: skip
+def test_stamps_of_planes_are_times_of_time_points(stamps: str, inc: int, said: tuple[float, ...]) -> None:
+    from types import SimpleNamespace
+    from xml.etree import ElementTree
+
+    from cristae.store.foreign import lif
+
+    about = ElementTree.fromstring(LEICA.format(stamps=stamps, inc=inc))
+    assert lif._times_s(about, 2) == pytest.approx(said)
+    shown = lif._channels(SimpleNamespace(dims_n={1: 4}), about)
+    assert [(c.name, c.color) for c in shown] == [("GFP", "00FF00"), ("1", None)]
