@@ -127,18 +127,20 @@ def report(
 def export(
     output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
     to: Annotated[str, typer.Option("--to", help="The format: ome-tiff.")] = "ome-tiff",
-    out: Annotated[str | None, typer.Option("--out", help="Folder of the files; export/ in OUTPUT.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="Folder of the files; export/ in OUTPUT, or beside a single store.")
+    ] = None,
 ) -> None:
     """Write labels as OME-TIFF, for Fiji, Imaris and whatever does not read OME-Zarr."""
     from pathlib import Path
 
-    from cristae.pipeline.exporting import arrays_of
+    from cristae.pipeline.exporting import arrays_of, export_folder
     from cristae.pipeline.exporting import export as export_one
     from cristae.store.finding import stem
 
     if to != "ome-tiff":
         raise UsageError(f"--to {to} is not known; the only format is ome-tiff")
-    folder = Path(out) if out is not None else Path(output) / "export"
+    folder = Path(out) if out is not None else export_folder(output)
     for source in arrays_of(output):
         final = folder / f"{stem(source)}.ome.tif"
         export_one(source, final)

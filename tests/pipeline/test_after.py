@@ -82,6 +82,15 @@ def test_labels_are_exported_voxel_for_voxel(cell: Path, tmp_path: Path) -> None
     assert "exists already" in str(cristae("export", tmp_path / "out").exception)
 
 
+def test_a_single_label_is_exported_beside_its_store(tmp_path: Path) -> None:
+    image = store(tmp_path / "cell.ome.zarr", voxels())
+    (tmp_path / "p.yaml").write_text(MAIN)
+    assert cristae("run", tmp_path / "p.yaml", image).exit_code == 0
+    (label,) = (image / "labels").glob("[a-z]*/")
+    assert cristae("export", label).exit_code == 0
+    assert (tmp_path / "export" / f"{label.name}.ome.tif").exists() and not (label / "export").exists()
+
+
 def test_time_points_and_channels_are_exported(tmp_path: Path) -> None:
     film = np.stack([voxels(n) for n in range(3)])
     source = store(tmp_path / "film.ome.zarr", film, axes="tzyx", frame_interval_s=2.0)

@@ -132,11 +132,12 @@ def test_a_preview_shows_it_or_says_that_it_cannot(fields: Path) -> None:
     panels = {}
     for name, step in (("by image", BY_IMAGE), ("by fields", BY_FIELDS), ("plain", "")):
         path = fields / f"{name}.yaml"
-        path.write_text(STEPS.format(step=step))
+        cut = 900 + DARK * (name == "plain")  # what is dark is taken away even where the light is not known
+        path.write_text(STEPS.format(step=step).replace("900", str(cut)))
         (panels[name],) = preview({name: load(path, known())}, volume, None)
     assert "without flatfield" in panels["by fields"].setting
     assert "without" not in panels["by image"].setting
-    assert panels["by fields"].objects == panels["plain"].objects
+    assert (panels["by fields"].objects, panels["by fields"].size) == (panels["plain"].objects, panels["plain"].size)
     assert panels["by image"].size != panels["plain"].size
 
 
@@ -162,6 +163,17 @@ def test_bad_words_and_files_are_one_sentence(fields: Path, step: str, error: ty
     np.save(fields / "many.npy", np.ones((3, *SHAPE[-2:]), np.uint16))
     with pytest.raises(error, match=said):
         job(fields, f"  - {step}\n", "bad")
+
+
+def test_a_light_of_other_pixels_is_doubted(fields: Path, recwarn: pytest.WarningsRecorder) -> None:
+    image = open_volume(fields / "in" / "field0.ome.zarr")
+    y, _ = image.voxel_um[-2:]
+    for factor, doubted in ((1.0, False), (4.0, True)):
+        path, across = fields / f"light{factor:g}.tif", 1e4 / (y * factor)
+        tifffile.imwrite(path, light().astype("f4"), resolution=(across, across), resolutionunit="CENTIMETER")
+        recwarn.clear()
+        flat_of(str(path), image, None, 0)
+        assert ["of the same objective" in str(w.message) for w in recwarn] == [True] * doubted
 
 
 def test_one_field_has_nothing_in_common_with_others(fields: Path) -> None:

@@ -42,6 +42,15 @@ QUIET = (
 )
 
 
+def test_a_run_without_labels_says_so(tmp_path: Path) -> None:
+    cell = store(tmp_path / "cell.ome.zarr", voxels())
+    (tmp_path / "p.yaml").write_text("output: {name: smooth}\nsteps:\n  - gaussian: {sigma_um: 0.3}\n")
+    done(run_job(load(tmp_path / "p.yaml", known()), [str(cell)], str(tmp_path / "out"), Inputs()), Settings("none"))
+    with pytest.raises(InvalidInput, match=r"holds no labels: its steps end in an image; look at .*cell"):
+        views(str(tmp_path / "out"))
+    assert "smooth was computed from the one channel" in (tmp_path / "out" / "methods.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("view")

@@ -11,7 +11,7 @@ import numpy as np
 
 from cristae.errors import InvalidInput, PlanRefused
 from cristae.grid import Box
-from cristae.pipeline.status import is_final, opened, places, runs_at
+from cristae.pipeline.status import finished_arrays, opened, runs_at
 from cristae.store.foreign.tiff import write_planes
 from cristae.store.volume import Volume, open_volume
 
@@ -26,13 +26,23 @@ def arrays_of(output: str) -> list[Path]:
     place = Path(output)
     if (place / "zarr.json").exists() and not (place / ".cristae").is_dir():
         return [place]
-    found = []
-    for state in runs_at(output):
-        generation, _, _ = opened(state)
-        found += [path for fact, path in places(generation) if fact["array"] is not None and is_final(generation, path)]
+    found = [path for state in runs_at(output) for _, path in finished_arrays(opened(state)[0])]
     if not found:
         raise InvalidInput(f"{output} holds no finished labels; run its command to the end first")
     return list(dict.fromkeys(found))
+
+
+def export_folder(output: str) -> Path:
+    """Where exported files go by default: `export` in the folder of a run; for a single array, beside its store."""
+    place = Path(output)
+    if (place / ".cristae").is_dir() or not (place / "zarr.json").exists():
+        return place / "export"
+    store = place.absolute()
+    while (store.parent / "zarr.json").exists() or (
+        store.parent.name == "labels" and (store.parent.parent / "zarr.json").exists()
+    ):
+        store = store.parent
+    return store.parent / "export"
 
 
 def export(source: Path, final: Path) -> None:

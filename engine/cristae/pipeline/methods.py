@@ -19,6 +19,10 @@ NAMED = ("numpy", "scipy", "scikit-image", "connected-components-3d")
 """Packages whose algorithms decide a result, beside our own."""
 
 
+LABELLING = ("label", "label_ids", "split")
+"""Steps that find objects; without one nothing was segmented."""
+
+
 def paragraph(
     name: str,
     channel: str,
@@ -39,9 +43,10 @@ def paragraph(
         if columns
         else ""
     )
+    made = "segmented in" if any(stage.name in LABELLING for stage in steps) else "computed from"
     return (
         f"# Methods: {name}\n\n"
-        f"{name} was segmented in {channel} of {_images(volumes, inputs)} with cristae {installed.get('cristae', '')} "
+        f"{name} was {made} {channel} of {_images(volumes, inputs)} with cristae {installed.get('cristae', '')} "
         f"(Python {installed['python']}; {known}). The steps were: {done}. Lengths are in micrometres.{measured} "
         "The result does not depend on the blocks in which it was computed.\n"
     )

@@ -106,7 +106,7 @@ def _output(node: Node | None, seen: Seen) -> Array:
     if node is None:
         return seen.raw
     if _pooled(node):
-        return _output(node.parent, seen).astype(node.spec.dtype)
+        return _output(node.parent, seen).astype(node.spec.dtype) - node.stage.params.get("offset", 0)
     key = seen.source + "".join(f" > {link.stage.name} {dict(link.stage.params)}" for link in node.chain)
     if key not in seen.done:
         others = () if node.beside is None else (seen.beside[node.beside],)

@@ -191,3 +191,8 @@ def places(generation: Generation) -> Iterator[tuple[dict[str, Any], Path]]:
 def is_final(generation: Generation, path: Path) -> bool:
     """Whether an output lies where it belongs, whole; that of an image that was set aside does not."""
     return path.exists() and not path.is_relative_to(generation.folder)
+
+
+def finished_arrays(generation: Generation) -> list[tuple[dict[str, Any], Path]]:
+    """The labels and images of a run that are in place, each with what was recorded of it."""
+    return [(fact, p) for fact, p in places(generation) if fact["array"] is not None and is_final(generation, p)]

@@ -23,7 +23,7 @@ from cristae.grid import Box
 from cristae.morphology.columns import COLUMNS
 from cristae.pipeline.overview import overview_key
 from cristae.pipeline.projection import finish_projections, pixel_step, project_block
-from cristae.pipeline.status import is_final, opened, places, runs_at
+from cristae.pipeline.status import finished_arrays, opened, places, runs_at
 from cristae.pipeline.tables import plain
 from cristae.store.display import window_of
 from cristae.store.volume import Volume, open_volume
@@ -72,7 +72,12 @@ def views(output: str) -> tuple[View, ...]:
     ------
     InvalidInput : if there are no finished labels.
     """
-    found = [view for state in runs_at(output) for view in _of_run(state)]
+    states = runs_at(output)
+    found = [view for state in states for view in _of_run(state)]
+    if not found and (images := [path for state in states for _, path in finished_arrays(opened(state)[0])]):
+        raise InvalidInput(
+            f"{output} holds no labels: its steps end in an image; look at {images[0]} in napari, or export it"
+        )
     if not found:
         raise InvalidInput(f"{output} holds no finished labels to look at; run its command to the end first")
     return tuple(found)
@@ -80,11 +85,8 @@ def views(output: str) -> tuple[View, ...]:
 
 def _of_run(state: Path) -> Iterator[View]:
     generation, work, _ = opened(state)
-    facts = list(places(generation))
-    tables = [path for _, path in facts if path.name in TABLES and path.exists()]
-    for fact, path in facts:
-        if fact["array"] is None or not is_final(generation, path):
-            continue
+    tables = [path for _, path in places(generation) if path.name in TABLES and path.exists()]
+    for fact, path in finished_arrays(generation):
         labels = open_volume(path, doubts=False)
         if labels.kind != "label":
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -73,10 +74,23 @@ def flat_of(path: str, image: Volume, corner: tuple[int, int] | None, offset: fl
         )
     for c in range(plane.channel_count):
         _light(plane, c, offset)
+    _doubt(path, image)
     facts = {name: getattr(image, name) for name in Volume.__dataclass_fields__}
     own = {"path": plane.path, "name": plane.name, "dtype": "float32", "kind": "image", "reader": plane.reader}
     seen = {"levels": image.levels[:1], "source_axes": image.axes, "origin": (), "label": None}
     return Flat(**{**facts, **own, **seen}, plane=plane, offset=offset, corner=corner or (0, 0))
+
+
+def _doubt(path: str, image: Volume) -> None:
+    """Another pixel size than the image's is often another objective, whose light is not that of the image."""
+    with suppress(InvalidInput):
+        own, pixel = open_volume(path, doubts=False).voxel_um[-2:], image.voxel_um[-2:]
+        if any(abs(a - b) > 0.01 * b for a, b in zip(own, pixel, strict=True)):
+            sizes = (" x ".join(f"{v:g}" for v in of) for of in (own, pixel))
+            warnings.warn(
+                f"the flat field {path} has pixels of {next(sizes)} um but the image {next(sizes)}: is it of the same objective?",
+                stacklevel=2,
+            )
 
 
 def _opened(path: str, image: Volume) -> Volume:
