@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from cristae.compiled import njit
 from cristae.filters.edge import reflected
 
 f32 = np.float32

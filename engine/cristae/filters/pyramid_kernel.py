@@ -12,7 +12,8 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-from numba import njit
+
+from cristae.compiled import njit
 
 TILE = 4096
 """Voxels that `mode` compares at once; they stay in the nearest cache."""

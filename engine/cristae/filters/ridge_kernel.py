@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from math import pi, sqrt
 
 import numpy as np
-from numba import njit
 
+from cristae.compiled import njit
 from cristae.filters.gaussian_kernel import fill_ends, in_space, reach, smooth_row, span
 
 f32 = np.float32

@@ -11,8 +11,8 @@ Indices of voxels are flat, of the array; a box keeps the volume's raster order.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cristae.compiled import njit
 from cristae.labels.union_kernel import root
 
 

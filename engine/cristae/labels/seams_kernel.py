@@ -11,7 +11,8 @@ Arrays are C-contiguous unless said. `census` checks that raw ids are 1..n; the 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from cristae.compiled import njit
 
 STEPS = np.array([(0, 0), (-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)])
 """Steps within a layer, nearest first."""

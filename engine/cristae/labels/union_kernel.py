@@ -9,7 +9,8 @@ Provisional ids count from 0 through all blocks, so those of one block are a run
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from cristae.compiled import njit
 
 
 @njit(nogil=True, cache=True)

@@ -8,8 +8,8 @@ most of the work, so their moments come with them.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cristae.compiled import njit
 from cristae.morphology.moments_kernel import (
     LOW,
     WIDTH,

@@ -12,7 +12,8 @@ Sums are int64 and wrap; whoever takes a difference of them gets it right as lon
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from cristae.compiled import njit
 
 # Columns of `sums`; coordinates count from the core's first voxel.
 VOXELS, FIRST, SECOND, LOW, HIGH, WIDTH = 0, 1, 4, 10, 13, 16

@@ -10,8 +10,8 @@ So a block speaks of its own labels only, each window counts once for each label
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cristae.compiled import njit
 from cristae.morphology.moments_kernel import place
 
 

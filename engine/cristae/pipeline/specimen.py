@@ -19,11 +19,11 @@ from functools import lru_cache, partial
 from itertools import product
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cristae.blocks.measure import Answer
 from cristae.blocks.stage import At, Cost, Spec, Stage
+from cristae.compiled import njit
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box, Shape
 
