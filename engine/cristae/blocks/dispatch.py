@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ ENDINGS: dict[str, type[CristaeError]] = {
 }
 
 Listener = Callable[[dict[str, Any]], None]
-Kin = Callable[[int], range]
+Kin = Callable[[int], Collection[int]]
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class _PassRun:
             pause = self.crew.backoff_s * 2 ** (n - 1) if failure.kind == "transient" else 0.0
             self.again.append((time.monotonic() + pause, block))
 
-    def part_with(self, failure: Failure, kin: range) -> None:
+    def part_with(self, failure: Failure, kin: Collection[int]) -> None:
         """Set aside a block whose input is wrong, and those of its image that are not done: none of them can be trusted."""
         state, block = self.state.state, failure.block
         if state[block] in (COMMITTED, ASIDE):

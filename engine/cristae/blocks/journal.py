@@ -63,7 +63,7 @@ class Journal:
         self.dropped: set[str] = set()  # scratch arrays that were deleted after success
         self.complete = False
         self.reused: list[int] = []  # passes whose result an earlier run left
-        self.grown = False  # images have joined since the files were made
+        self.grown = False  # images or time points have joined since the files were made
         self.files: dict[
             str, str
         ] = {}  # finished tables, pictures and metadata, by path under the run's root -> digest
@@ -203,7 +203,7 @@ class Journal:
                 self.answered.discard(key)
             self.complete = False
         elif kind == "grown":
-            # More images than before: what is committed stays, also where its scratch is gone; answers and files are made anew.
+            # More images or time points than before: what is committed stays, also where its scratch is gone; answers and files are made anew.
             for state in self.passes:
                 state.state[(state.file_of >= 0) & (state.state == PENDING)] = COMMITTED
             for number in self.reused:
@@ -211,6 +211,7 @@ class Journal:
             self.reused = []
             self.dropped.clear()
             self.answered.clear()
+            self.files = {}
             self.grown, self.complete = True, False
         elif kind == "reused":
             # What these passes make is there from an earlier run.

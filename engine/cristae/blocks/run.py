@@ -20,7 +20,7 @@ from cristae.blocks.journal import COMMITTED, Journal, PassState
 from cristae.blocks.measure import Answer
 from cristae.blocks.protocol import reached
 from cristae.blocks.task import combine, sentence
-from cristae.blocks.work import Asked, Pass, Work, groups
+from cristae.blocks.work import Asked, Pass, Work, consecutive, groups
 from cristae.errors import SetAside
 from cristae.store.bundle import Bundle, BundleWriter
 
@@ -66,7 +66,7 @@ def _walk(work: Work, crew: Crew, make_sink: Callable[[Pass], None]) -> Totals:
             make_sink(step)
             reached("sink-made")
         state = journal.passes[number]
-        gone = [blocks_of(work, step, image) for image in lost]
+        gone = [blocks for image in lost for blocks in blocks_of(work, step, image)]
         todo = _todo(work, journal, number, all_of_them=bool(unanswered))
         todo = [b for b in todo if not any(b in blocks for blocks in gone)]
         facts = {"pass": number, "name": step.name, "total": len(state.state), "todo": len(todo)}
@@ -104,14 +104,14 @@ def _kin(work: Work, step: Pass) -> Kin | None:
     if len(work.images) == 1:
         return None
     layout = work.layout(step)
-    return lambda block: blocks_of(work, step, work.frames[layout.locate(block)[0]].image)
+    return lambda block: {b for own in blocks_of(work, step, work.frames[layout.locate(block)[0]].image) for b in own}
 
 
-def blocks_of(work: Work, step: Pass, image: int) -> range:
-    """Numbers of the blocks of an image in a pass; the frames of an image follow each other."""
+def blocks_of(work: Work, step: Pass, image: int) -> list[range]:
+    """Numbers of the blocks of an image in a pass; its time points follow each other, but for those that came later."""
     layout = work.layout(step)
-    own = [n for n, frame in enumerate(work.frames) if frame.image == image]
-    return range(layout.numbers(own[0]).start, layout.numbers(own[-1]).stop)
+    own = consecutive([n for n, frame in enumerate(work.frames) if frame.image == image])
+    return [range(layout.numbers(first).start, layout.numbers(stop - 1).stop) for first, stop in own]
 
 
 def _demanded(work: Work, journal: Journal, number: int) -> bool:

@@ -128,8 +128,9 @@ class Work:
         return tuple(p for step in self.passes for p in (*step.before, step))
 
     def finished(self) -> Iterator[tuple[int, Frame]]:
-        """Number of each frame that has a result, and the frame."""
-        return ((number, frame) for number, frame in enumerate(self.frames) if frame.image not in self.lost)
+        """Number of each frame that has a result, and the frame; image by image, each in the order of time."""
+        numbered = ((number, frame) for number, frame in enumerate(self.frames) if frame.image not in self.lost)
+        return iter(sorted(numbered, key=lambda one: (one[1].image, one[1].t, one[1].c)))
 
     def levels(self, image: int, array: str) -> tuple[tuple[int, ...], ...]:
         """Factors of the coarser levels of an array that later passes will fill, relative to level 0."""

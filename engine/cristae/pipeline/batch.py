@@ -118,6 +118,7 @@ def gathered(words: Sequence[str], inputs: Inputs) -> Batch:
 
 def _sample(image: str, rows: Sequence[_Row], inputs: Inputs) -> Sample:
     opened = [replace(inputs, scene=row.scene or inputs.scene).open(row.path) for row in rows]
+    volume: Volume
     if len(rows) == 1:
         volume, channel = opened[0], rows[0].place[1]
         if channel and volume.channel_count == 1:
@@ -131,6 +132,8 @@ def _sample(image: str, rows: Sequence[_Row], inputs: Inputs) -> Sample:
                 )
             places[row.place] = part
         volume = stacked(image, places)
+        if "t" in volume.axes and inputs.frame_interval_s is not None:
+            volume = replace(volume, frame_interval_s=inputs.frame_interval_s)
     return Sample(image or volume.name, volume, rows[0].columns)
 
 

@@ -25,7 +25,7 @@ from cristae.grid import Shape
 from cristae.pipeline import generation as gen
 from cristae.pipeline.audit import AUDITED, compare
 from cristae.pipeline.collapse import arranged
-from cristae.pipeline.growing import grown
+from cristae.pipeline.growing import grown, order_of
 from cristae.pipeline.job import Job, Outcome, Settings, block_of, voxel_bytes
 from cristae.pipeline.keeping import note_kept, reuse, share
 from cristae.pipeline.placing import (
@@ -59,7 +59,7 @@ RECENT_SHARE = 0.25
 COURSES = {
     "begin": "begin",
     "again": "begin again, and move the old result aside",
-    "grow": "do the images that are new or were not done",
+    "grow": "do the images and time points that are new or were not done",
     "go on": "go on where it was",
 }
 """What a run may do with what is there, in words."""
@@ -234,7 +234,7 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
             "versions": gen.versions(),
             "chunk": settings.chunk,
             "pyramid": settings.pyramid,
-            "images": [image.name for image in job.images],
+            **order_of(job),
         }
         return gen.begin(job.state, found.number + 1 if found is not None else 1, key, frozen), True
     if course == "grow":

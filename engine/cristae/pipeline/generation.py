@@ -186,15 +186,22 @@ def _difference(before: Any, after: Any) -> str:
 
 
 def grows(old: Mapping[str, Any], new: Mapping[str, Any], lost: Container[str] = ()) -> bool:
-    """Whether the new key is the old one with more images; those that were lost may differ by now, but not be gone."""
+    """Whether the new key is the old one with more images or time points; images that were lost may differ by now, but not be gone."""
     more = [name for name in ("inputs", "samples") if name in old or name in new]
     if any(old.get(name) != new.get(name) for name in {*old, *new} - {*more}):
         return False
     return all(
-        image in new.get(name, {}) and (image in lost or new[name][image] == facts)
+        image in new.get(name, {}) and (image in lost or holds(new[name][image], facts))
         for name in more
         for image, facts in old.get(name, {}).items()
     )
+
+
+def holds(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether what is said of an image is what was said of it, or that and time points after its own."""
+    if new.keys() != old.keys() or not all(isinstance(facts, Mapping) for facts in old.values()):
+        return new == old
+    return all(new[n] == facts or ("t 0" in facts and facts.items() <= new[n].items()) for n, facts in old.items())
 
 
 def lose(generation: Generation, lost: Mapping[str, str]) -> None:
@@ -210,13 +217,13 @@ def lost_of(generation: Generation) -> dict[str, str]:
 
 
 def grow(
-    generation: Generation, key: Mapping[str, Any], images: Sequence[str], redo: Sequence[dict[str, Any]]
+    generation: Generation, key: Mapping[str, Any], order: Mapping[str, Any], redo: Sequence[dict[str, Any]]
 ) -> Generation:
-    """Let a published generation go on with the images of a longer key, in this order; what it has done stays done, but for `redo`."""
+    """Let a published generation go on with a longer key, its images and frames in this order; what is done stays done, but for `redo`."""
     ledger = Journal(generation.folder, []).ledger
     ledger.mend()
     ledger.append([{"kind": "grown"}, *redo])
-    frozen = {**generation.frozen, "images": list(images)}
+    frozen = {**generation.frozen, **order}
     facts = {"key": key, "frozen": frozen}
     write_bytes(generation.folder / "run.json", json.dumps(facts, indent=1).encode())
     for name in ("complete.json", "lost.json"):
@@ -256,6 +263,11 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
         if section == "inputs" and name not in after:
             raise PlanRefused(
                 f"{where} was made under other facts: with {name}, which is not among the inputs any more; {BOTH_WAYS}"
+            )
+        if section == "inputs" and name in before and name in after and holds(after[name], before[name]):
+            raise PlanRefused(
+                f"{where} was made under other facts: with fewer time points of {name}, and is not finished; let it finish so, and the new "
+                f"ones join by the same command later; or {BOTH_WAYS}"
             )
         if section == "inputs" and name not in before:
             raise PlanRefused(

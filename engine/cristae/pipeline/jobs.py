@@ -13,7 +13,7 @@ from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.pipeline.batch import Batch, gathered
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask
 from cristae.pipeline.file import Object, PipelineFile, holders_first
-from cristae.pipeline.generation import latest
+from cristae.pipeline.growing import frames_after, images_before
 from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.keeping import digests_of
@@ -176,8 +176,9 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     wanted = _wanted(pipeline, inputs)
     batch = gathered(paths, inputs).having([c for c in wanted if c not in (None, "all")])
     name = "-".join(o.name for o in pipeline.objects)
-    if out is not None:
-        batch = batch.ordered(_images_before(Path(absolute(out)) / ".cristae" / name))
+    state = None if out is None else Path(absolute(out)) / ".cristae" / name
+    if state is not None:
+        batch = batch.ordered(images_before(state))
     volumes = [seen_by(pipeline, sample.volume) for sample in batch.samples]
     _unlike(volumes)
     named = [item.channel for item in pipeline.objects if item.channel is not None]
@@ -192,6 +193,8 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         for sample, seen in zip(batch.samples, volumes, strict=True)
     )
     frames = tuple(f for n, v in enumerate(volumes) for f in inputs.frames(n, v))
+    if state is not None:
+        frames = frames_after(state, frames)
     refuse_fields(pipeline, volumes, len(frames))
     in_store = out is None
     if in_store and (
@@ -277,12 +280,6 @@ def _facts(pipeline: PipelineFile, inputs: Inputs, columns: Mapping[str, Any], b
     if any(sample.columns for sample in batch.samples):
         facts["samples"] = {sample.name: dict(sample.columns) for sample in batch.samples}
     return facts
-
-
-def _images_before(state: Path) -> tuple[str, ...]:
-    """Images of the run that lies there already, in its order, by which its blocks are numbered: new ones come after them."""
-    found = latest(state)
-    return () if found is None else tuple(found.frozen.get("images", ()))
 
 
 def _channel_name(volume: Volume, channel: str | int | None) -> str:

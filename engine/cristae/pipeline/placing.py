@@ -25,7 +25,7 @@ from cristae.pipeline.generation import Generation
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job, Settings
 from cristae.pipeline.keeping import place_of
 from cristae.store.bundle import Bundle, write_bytes
-from cristae.store.create import create_volume, publish, register_label
+from cristae.store.create import create_volume, lengthen, publish, register_label
 from cristae.store.display import windowed
 from cristae.store.durable import digest
 from cristae.store.volume import Volume, open_volume
@@ -108,12 +108,14 @@ def make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation: 
     chunk = settings.chunk or (tuple(generation.frozen["chunk"]) if generation.frozen.get("chunk") else None)
     for n, image in enumerate(work.images):
         place = Path(image.places[name])
-        groups = ["", *map(str, range(1 + len(work.levels(n, name))))]
-        if all((place / group / "zarr.json").exists() for group in groups):
-            continue
-        spec = work.specs(n, step)[-1]
         like = next(iter(image.volumes.values()), None)
         frames = [f for f in work.frames if f.image == n]
+        groups = ["", *map(str, range(1 + len(work.levels(n, name))))]
+        if all((place / group / "zarr.json").exists() for group in groups):
+            if like is not None and "t" in like.axes:
+                lengthen(place, len({f.t for f in frames}))
+            continue
+        spec = work.specs(n, step)[-1]
         output = outputs_of.get(n)
         shape, axes = spec.shape, "zyx"[-spec.ndim :]
         if output is not None and output.every_channel and like is not None and "c" in like.axes:

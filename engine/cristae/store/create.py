@@ -1,6 +1,7 @@
 """Create: a new image or label as OME-Zarr 0.5. Arrays come first and metadata last: a store is one only when complete.
 
 create_volume    the arrays of all levels, ready to be written, not yet an OME-Zarr
+lengthen         more time points for arrays that are there
 publish          the group's metadata; from here on readers see an image or label
 register_label   the name of a label in its store's list
 """
@@ -95,6 +96,14 @@ def create_volume(
         label=label,
         times_s=tuple(times_s),
     )
+
+
+def lengthen(path: str | Path, frames: int) -> None:
+    """Give the arrays of a volume that begins with time so many time points; those that are there stay as they are."""
+    for place in sorted(Path(path).glob("[0-9]*/zarr.json")):
+        document = json.loads(place.read_bytes())
+        if document["shape"][0] < frames:
+            put_file(place, _json({**document, "shape": [frames, *document["shape"][1:]]}))
 
 
 def publish(

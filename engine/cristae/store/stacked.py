@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -53,11 +53,14 @@ class Stacked(Volume):
         raise InvalidInput(f"{self.name} is made of several files, of which no box can be taken; leave --crop out")
 
     def identity(self) -> dict[str, str]:
-        """Of all parts together."""
+        """Of all parts together; where time runs over files, of those of each time point, so that more may follow."""
         found = [part.identity() for part in self.parts]
-        return {
-            name: blake2b("".join(i[name] for i in found).encode(), digest_size=16).hexdigest() for name in found[0]
-        }
+        if self.counts[0] == 1:
+            return {name: _together(i[name] for i in found) for name in found[0]}
+        each = len(found) // self.counts[0]
+        points = (found[n : n + each] for n in range(0, len(found), each))
+        said = {f"t {t}": _together(value for i in own for value in i.values()) for t, own in enumerate(points)}
+        return {"metadata": f"{each} files a time point, {self.frame_interval_s} s apart", **said}
 
     def _part(self, t: int, c: int, z: int) -> Volume:
         nt, nc, nz = self.counts
@@ -117,6 +120,10 @@ def stacked(name: str, files: Mapping[Place, Volume]) -> Volume:
         parts=tuple(parts),
         counts=counts,
     )
+
+
+def _together(digests: Iterable[str]) -> str:
+    return blake2b("".join(digests).encode(), digest_size=16).hexdigest()
 
 
 def _whole_planes(level: Level, planes: int) -> Level:
