@@ -103,7 +103,7 @@ def lengthen(path: str | Path, frames: int) -> None:
     for place in sorted(Path(path).glob("[0-9]*/zarr.json")):
         document = json.loads(place.read_bytes())
         if document["shape"][0] < frames:
-            put_file(place, _json({**document, "shape": [frames, *document["shape"][1:]]}))
+            put_file(place, _json({**document, "shape": [frames, *document["shape"][1:]]}).rstrip())
 
 
 def publish(
