@@ -29,6 +29,8 @@ SHOWN = ("volume_um3", "area_um2", "axis_major_um", "sphericity", "extent", "eul
 
 PICTURES, WIDTH = 12, 640
 """Pictures on the page, those of flagged images first, and how wide they are stored."""
+FEW = 2
+"""Pictures up to which each takes half of the page; of more, a quarter."""
 
 
 def report(folder: Path, by: str | None = None) -> str:
@@ -127,6 +129,7 @@ def _pictures(folder: Path, summary: Sequence[Mapping[str, str]]) -> list[str]:
             f"<figcaption>{escape(image + flag)}</figcaption></figure>"
         )
     lost = [f"<li>{escape(image)}: {escape(why)}</li>" for image, why in flagged.items() if not found[image].exists()]
+    shown = [f'<div class="{"many" if len(shown) > FEW else "few"}">{"".join(shown)}</div>']
     return [*shown, f"<ul>{''.join(lost)}</ul>" if lost else ""]
 
 
