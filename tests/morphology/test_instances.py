@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -280,6 +281,26 @@ def test_only_what_may_survive_the_index_is_visited() -> None:
     cells = cristae.measure(labels, voxel_um=VOXEL_UM, block=block)
     cells.lazy().filter(label == 7).select("label", "voxels").collect()
     assert cells.visits == ()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda q: q.head(3).filter(pl.col("voxels") > 2),
+        lambda q: q.filter(pl.col("voxels") > 2).head(2),
+        lambda q: q.head(4).filter(pl.col("extent") > 0.3).head(1),
+        lambda q: q.slice(2, 3).filter(pl.col("voxels") > 2),
+        lambda q: q.tail(3).filter(pl.col("label") > 4),
+        lambda q: q.limit(3).filter(pl.col("voxels") > 2).select(pl.len().alias("label")),
+    ],
+)
+def test_what_is_cut_and_what_is_filtered_come_in_the_order_of_the_query(ask: Callable[..., pl.LazyFrame]) -> None:
+    labels = np.zeros((1, 4, 20), np.uint8)
+    for n in range(6):
+        labels[0, 0 : 1 if n in (0, 2) else 3, 3 * n : 3 * n + 2] = n + 1
+    cells = cristae.measure(labels, voxel_um=(1, 1, 1), block=(1, 2, 5))
+    found, wanted = (ask(table).select("label").collect() for table in (cells.lazy(), cells.collect().lazy()))
+    assert found.to_series().to_list() == wanted.to_series().to_list()
 
 
 @settings(max_examples=60)

@@ -21,6 +21,7 @@ from cristae.filters import gaussian, ridge, threshold
 from cristae.grid import Box
 from cristae.labels import label
 from cristae.pipeline import generation as gen
+from cristae.pipeline import tables
 from cristae.pipeline.execute import execute, plan
 from cristae.pipeline.file import load
 from cristae.pipeline.inputs import Inputs
@@ -205,6 +206,22 @@ def test_convert_label_and_measure_by_hand_give_what_a_run_gives(cell: Path, tmp
 
 
 # ------------------------------------------------------------------------------------------------------ once, and again
+
+
+@pytest.mark.parametrize("largest", [2**53 + 1, 2**55, 2**60, 2**63, 2**64 - 2, 2**64 - 1])
+def test_ids_of_any_size_keep_their_rows(tmp_path: Path, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 2**53 on, a whole number and its successor are one as floats."""
+    labels = np.zeros((4, 8, 40), np.uint64)
+    for n in range(10):
+        labels[1:3, 2:6, 4 * n : 4 * n + 3] = largest - 3 * (9 - n)
+    labels[0, 0, 0] = 7
+    np.save(tmp_path / "ids.npy", labels)
+    for rows in (200_000, 3, 1):
+        monkeypatch.setattr(tables, "ROWS_AT_ONCE", rows)
+        out = tmp_path / f"{rows}.csv"
+        done(measure_job(str(tmp_path / "ids.npy"), str(out), Inputs(axes="zyx", voxel_um=VOXEL_UM), None, ["index"]))
+        found = polars.read_csv(out, schema_overrides={"label": polars.UInt64})["label"].to_list()
+        assert found == [7, *(largest - 3 * (9 - n) for n in range(10))]
 
 
 def test_a_finished_job_has_nothing_to_do_and_touches_nothing(cell: Path) -> None:

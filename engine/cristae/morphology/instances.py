@@ -182,12 +182,12 @@ class Instances:
         ) -> Iterator[pl.DataFrame]:
             names = list(self.columns) if with_columns is None else with_columns
             roots = predicate.meta.root_names() if predicate is not None else []
-            wanted = self._candidates(predicate, n_rows if predicate is None else None)
+            wanted = self._candidates(predicate if n_rows is None else None, n_rows)
             for table in self._tables(_without_key([*names, *roots]), wanted):
                 frame = frame_of(table)
-                frame = (frame if predicate is None else frame.filter(predicate)).select(names).slice(0, n_rows)
+                frame = frame.slice(0, n_rows)  # of all rows: what comes before a predicate is cut before it is asked
                 n_rows = None if n_rows is None else n_rows - len(frame)
-                yield frame
+                yield (frame if predicate is None else frame.filter(predicate)).select(names)
 
         return register_io_source(source, schema=lambda: schema_of(self._scene, self._own), is_pure=True)
 

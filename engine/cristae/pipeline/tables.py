@@ -138,19 +138,21 @@ def plain(column: str) -> str:
     )
 
 
-def ranges(labels: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of label that hold about ROWS_AT_ONCE rows each and together every label."""
+def ranges(labels: np.ndarray) -> Iterator[tuple[np.unsignedinteger[Any], np.unsignedinteger[Any]]]:
+    """First and last label of stretches that hold about ROWS_AT_ONCE rows each and together every label.
+
+    They are labels of the array, in its own type: a whole number of Python would be compared as a float, which from 2**53 on is
+    another number.
+    """
     if len(labels) == 0:
-        yield 0, 1
-        return
-    start, last = 0, int(labels[-1]) + 1
-    while start < last:
-        at = int(np.searchsorted(labels, start))
-        stop = last if at + ROWS_AT_ONCE >= len(labels) else int(labels[at + ROWS_AT_ONCE]) + 1
-        yield start, stop
-        start = stop
+        yield labels.dtype.type(0), labels.dtype.type(0)
+    at = 0
+    while at < len(labels):
+        last = labels[min(at + ROWS_AT_ONCE, len(labels)) - 1]
+        yield labels[at], last
+        at = int(np.searchsorted(labels, last, side="right"))
 
 
-def _between(rows: np.ndarray, low: int, high: int) -> np.ndarray:
-    a, b = np.searchsorted(rows["label"], [low, high])
-    return np.asarray(rows[a:b])
+def _between(rows: np.ndarray, first: np.unsignedinteger[Any], last: np.unsignedinteger[Any]) -> np.ndarray:
+    labels = rows["label"]
+    return np.asarray(rows[np.searchsorted(labels, first) : np.searchsorted(labels, last, side="right")])
