@@ -32,6 +32,7 @@ from cristae.pipeline.placing import (
     digests,
     drop_scratch,
     finish_outputs,
+    in_the_way,
     is_published,
     make_metadata_again,
     make_sink,
@@ -234,6 +235,7 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
             "versions": gen.versions(),
             "chunk": settings.chunk,
             "pyramid": settings.pyramid,
+            "found": in_the_way(job),
             **order_of(job),
         }
         return gen.begin(job.state, found.number + 1 if found is not None else 1, key, frozen), True

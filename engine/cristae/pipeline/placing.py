@@ -20,11 +20,13 @@ from typing import Any
 from cristae.blocks import answers as stored
 from cristae.blocks.protocol import reached
 from cristae.blocks.work import Image, Pass, Work
+from cristae.errors import PlanRefused
 from cristae.grid import inner_chunk
 from cristae.pipeline.generation import Generation
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job, Settings
 from cristae.pipeline.keeping import place_of
 from cristae.store.bundle import Bundle, write_bytes
+from cristae.store.claim import moving
 from cristae.store.create import create_volume, lengthen, publish, register_label
 from cristae.store.display import windowed
 from cristae.store.durable import digest
@@ -192,15 +194,17 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str],
         again = _relative(array.final / "zarr.json", job.root) in redo
         if array.kind == "image" and array.image not in work.lost and (staged.exists() or again):
             _show_well(staged if staged.exists() else array.final, array, work.images[array.image].name)
-    if not is_published(generation):
-        _move_aside(job, generation)
-        write_bytes(generation.folder / "published.json", b"{}")
-        reached("published-marked")
-    for n, output in enumerate(outputs(job)):
-        if output.image in work.lost:
-            continue
-        _into_place(staged_place(generation, n, output), output.final)
-        reached("in-place")
+    with moving(job.state.parent):
+        if not is_published(generation):
+            _refuse_strangers(job, generation)
+            _move_aside(job, generation)
+            write_bytes(generation.folder / "published.json", b"{}")
+            reached("published-marked")
+        for n, output in enumerate(outputs(job)):
+            if output.image in work.lost:
+                continue
+            _into_place(staged_place(generation, n, output), output.final)
+            reached("in-place")
     for array in job.arrays:
         if array.store is not None and array.image not in work.lost:
             register_label(str(array.store), array.final.name)
@@ -232,6 +236,21 @@ def make_metadata_again(work: Work, job: Job, settings: Settings, generation: Ge
     for step in work.passes if wanting else ():
         if step.sink is not None and any(o.target == step.sink for o in job.arrays):
             make_sink(work, job, step, settings, generation)
+
+
+def in_the_way(job: Job) -> list[str]:
+    """What lies where the outputs of a job belong, relative to its root."""
+    return sorted(_relative(final, job.root) for final in job.finals if occupied(final))
+
+
+def _refuse_strangers(job: Job, generation: Generation) -> None:
+    """Only what lay there when the run was begun may be moved aside: what came later is of another run, or of the user."""
+    known = generation.frozen.get("found")
+    if known is not None and (later := [name for name in in_the_way(job) if name not in known]):
+        raise PlanRefused(
+            f"{job.root / later[0]} came there since this run was begun, and is no result of it; move it away, and the same command "
+            "finishes this one (nothing is computed again), or give another --out"
+        )
 
 
 def _move_aside(job: Job, generation: Generation) -> None:

@@ -12,6 +12,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,13 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+
+@contextmanager
+def moving(folder: Path) -> Iterator[None]:
+    """Whoever moves results in or out of the folder that holds this one does so alone; waits for its turn."""
+    with FileLock(folder / "moving"):
+        yield
 
 
 def still_holds(folder: Path, epoch: int) -> bool:
