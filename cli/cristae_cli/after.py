@@ -157,7 +157,9 @@ def clean(
     from cristae.pipeline.status import runs_at
     from cristae_cli.talk import say
 
-    found = [left for state in runs_at(output) for left in (leftovers(state) if dry_run else clean_one(state))]
+    found = [
+        left for state in runs_at(output, replaced=True) for left in (leftovers(state) if dry_run else clean_one(state))
+    ]
     for left in found:
         print(f"{left.path}: {left.what}, {left.size / 2**20:.1f} MiB")
     folders = f"{len(found)} folder{'s' * (len(found) != 1)}, {sum(left.size for left in found) / 2**20:.1f} MiB"

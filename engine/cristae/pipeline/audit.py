@@ -5,7 +5,9 @@ makes it again. Inputs are never touched.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from cristae.blocks.journal import COMMITTED, Journal
 from cristae.blocks.task import checksum
 from cristae.blocks.work import Work, consecutive
 from cristae.errors import Damaged
+from cristae.grid import Box
 from cristae.pipeline.generation import Generation
 from cristae.pipeline.status import opened, places
 from cristae.store.bundle import Bundle, write_bytes
@@ -56,19 +59,26 @@ def audit(state: Path, *, inputs: bool = False, tell: Callable[[int], None] = la
     ------
     Claimed : if the run is going on.
     """
-    with Claim(state):
+    ours = os.access(state, os.W_OK)  # an archive is compared too, and nothing is journalled there
+    with Claim(state) if ours else nullcontext():
         generation, work, journal = opened(state)
-        objects, findings = compare(generation, work, journal, tell)
+        objects, findings = compare(generation, work, journal, tell, note=ours)
         changed = _inputs(work, journal) if inputs else []
         seen = {"date": datetime.now(UTC).date().isoformat(), "objects": objects, "damaged": len(findings)}
-        write_bytes(generation.folder / AUDITED, json.dumps(seen).encode())
+        if ours:
+            write_bytes(generation.folder / AUDITED, json.dumps(seen).encode())
     return Audit(state.name, objects, tuple(findings), tuple(changed))
 
 
 def compare(
-    generation: Generation, work: Work, journal: Journal, tell: Callable[[int], None] = lambda n: None
+    generation: Generation,
+    work: Work,
+    journal: Journal,
+    tell: Callable[[int], None] = lambda n: None,
+    *,
+    note: bool = True,
 ) -> tuple[int, list[Finding]]:
-    """Compare every object with its receipt, and journal what has to be made again. Returns how many, and what is wanting."""
+    """Compare every object with its receipt, and, to `note` it, journal what has to be made again. Returns how many, and what is wanting."""
     roots = {(f["array"], f["image"]): p for f, p in places(generation) if f["array"] is not None}
     redo: dict[int, set[int]] = {}
     findings: list[Finding] = []
@@ -85,7 +95,8 @@ def compare(
     files = _files(generation, journal)
     findings += files.values()
     _answers(work, journal, findings, redo)
-    _journal(generation, work, journal, redo, files)
+    if note:
+        _journal(generation, work, journal, redo, files)
     return objects + len(journal.files), findings
 
 
@@ -101,7 +112,7 @@ def _fault(path: Path, size: int, wanted: str) -> str | None:
 
 def _inputs(work: Work, journal: Journal) -> list[Finding]:
     """Blocks whose input voxels are no longer those that a committed block was computed from."""
-    found = []
+    found: dict[tuple[str, Box, int, int], Finding] = {}
     for number, block, seen in journal.sources():
         step = work.passes[number]
         frame, index = work.layout(step).locate(block)
@@ -110,9 +121,12 @@ def _inputs(work: Work, journal: Journal) -> list[Finding]:
         assert ref is not None
         volume = work.images[at.image].volumes[ref.array]
         core = work.grid(at.image, step).core(index)
-        if checksum(volume.read(core, t=at.t, c=at.c if ref.channel is None else ref.channel)) != seen:
-            found.append(Finding(volume.path, f"its voxels between {core.start} and {core.stop} changed since", block))
-    return found
+        c = at.c if ref.channel is None else ref.channel
+        if (place := (volume.path, core, at.t, c)) in found:  # several passes read the same voxels
+            continue
+        if checksum(volume.read(core, t=at.t, c=c)) != seen:
+            found[place] = Finding(volume.path, f"its voxels between {core.start} and {core.stop} changed since", block)
+    return list(found.values())
 
 
 def _files(generation: Generation, journal: Journal) -> dict[str, Finding]:

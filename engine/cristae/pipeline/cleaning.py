@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cristae.pipeline.generation import latest
+from cristae.pipeline.generation import latest, told
 from cristae.store.claim import Claim
 
 
@@ -28,6 +27,10 @@ def leftovers(state: Path) -> list[Leftover]:
         return []
     found = []
     for folder in sorted(p for p in state.glob("gen-*") if p.is_dir() and p != newest.folder):
+        if (folder / "foreign").exists():  # what no run has made
+            inner = folder / "replaced"
+            found += [Leftover(inner, _size(inner), "a replaced result")] if inner.exists() else []
+            continue
         what = "a replaced result and its run" if (folder / "replaced").exists() else "an earlier run"
         found.append(Leftover(folder, _size(folder), what))
     return [*found, *_kept(state.parent)]
@@ -37,7 +40,7 @@ def _kept(root: Path) -> Iterator[Leftover]:
     """Kept results of steps that no run's newest generation uses."""
     newest = [found for run in root.iterdir() if run.is_dir() and (found := latest(run)) is not None]
     noted = [generation.folder / "kept.json" for generation in newest]
-    used = {digest for path in noted if path.exists() for digest in json.loads(path.read_bytes())}
+    used = {digest for path in noted if path.exists() for digest in told(path)}
     for folder in sorted((root / "kept").glob("*")):
         if folder.name not in used:
             yield Leftover(folder, _size(folder), "the kept result of a step")

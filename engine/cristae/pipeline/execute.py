@@ -20,7 +20,7 @@ from cristae.blocks.run import run_passes
 from cristae.blocks.work import Work
 from cristae.cluster.executor import open_cluster
 from cristae.cluster.model import Cluster, parse_cluster, usable_memory
-from cristae.errors import CristaeError, PlanRefused, SetAside, Stopped
+from cristae.errors import CristaeError, Damaged, InvalidInput, PlanRefused, SetAside, Stopped
 from cristae.grid import Shape
 from cristae.pipeline import generation as gen
 from cristae.pipeline.audit import AUDITED, compare
@@ -32,7 +32,6 @@ from cristae.pipeline.placing import (
     digests,
     drop_scratch,
     finish_outputs,
-    in_the_way,
     is_published,
     make_metadata_again,
     make_sink,
@@ -41,7 +40,8 @@ from cristae.pipeline.placing import (
     record_places,
     sweep,
 )
-from cristae.pipeline.status import places
+from cristae.pipeline.publishing import TAKEN, in_the_way, publish_outputs, refuse_taken
+from cristae.pipeline.status import opened, places
 from cristae.store.bundle import write_bytes
 from cristae.store.claim import Claim
 from cristae.store.zarr_arrays import RECENT_BYTES
@@ -80,6 +80,12 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         if job.left_out:
             raise SetAside(_lacking(len(job.images), job.left_out))
         return outcome
+    except Damaged as error:
+        if str(job.state) not in str(error) or "put it back" in str(error):
+            raise
+        raise Damaged(
+            f"{error}; `cristae audit {job.root}` finds all that is damaged, and the same command makes it again"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CristaeError(
@@ -91,13 +97,19 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
 def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     start = time.monotonic()
     cluster = parse_cluster(settings.cluster, voxel_bytes(job))
-    if gen.latest(job.state) is None:
+    before = gen.latest(job.state)
+    if before is None:
         fitting_block(job, settings, cluster)  # what cannot fit is refused before anything is written
+    elif _finished(job, before) and _course(job, settings, _key(job), before) == "go on":
+        return Outcome("nothing to do", tuple(filter(occupied, job.finals)))
     with Claim(job.state) as claim:
         reached("claimed")
-        generation, new = _generation(job, settings, cluster)
-        if not new and (generation.folder / "complete.json").exists() and all(map(occupied, job.expected)):
-            return Outcome("nothing to do", tuple(filter(occupied, job.finals)))
+        try:
+            generation = _generation(job, settings, cluster)
+        except CristaeError:
+            if before is None:
+                claim.leave_nothing()
+            raise
         limit = memory_limit(cluster, settings)
         work = work_of(job, tuple(generation.frozen["block"]), settings, limit, generation)
         path, digest = _save(work)
@@ -114,7 +126,9 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
             events({"event": "start", **facts})
             if reused:
                 events({"event": "reused", "steps": reused})
-            if is_published(generation) and not all(path.exists() for _, path in places(generation)):
+            if is_published(generation) and (
+                _gone(job, generation) or not all(path.exists() for _, path in places(generation))
+            ):
                 compare(generation, work, journal)  # somebody deleted a result: what is gone is made again
             make_metadata_again(work, job, settings, generation, journal.damaged_files)
             with open_cluster(cluster, settings.memory) as executor:
@@ -124,6 +138,7 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
             gen.lose(generation, lost)
             work = replace(work, lost=totals.lost)
             found = finish_outputs(job, work, generation, journal.damaged_files, journal.grown)
+            publish_outputs(job, generation, work.lost)
             share(job, generation, totals.lost)
             sweep(generation, *(p for p in job.finals if p.is_dir()))
             _forget_scratch(work, journal, generation)
@@ -217,7 +232,7 @@ def outlook(job: Job, settings: Settings) -> str:
     key, found = _key(job), gen.latest(job.state)
     course = _course(job, settings, key, found)
     if course == "go on" and found is not None and (found.folder / "complete.json").exists():
-        return "do nothing: the result is complete" if all(map(occupied, job.expected)) else "make what is missing"
+        return "do nothing: the result is complete" if _finished(job, found) else "make what is missing"
     return COURSES[course]
 
 
@@ -226,7 +241,27 @@ def _key(job: Job) -> dict[str, Any]:
     return gen.key_of(job.passes, inputs, job.extra)
 
 
-def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Generation, bool]:
+def _finished(job: Job, found: gen.Generation) -> bool:
+    """Whether there is nothing to do for the images that this generation knows."""
+    if not (found.folder / "complete.json").exists() or not all(map(occupied, job.expected)) or _gone(job, found):
+        return False
+    try:
+        opened(job.state)
+    except Damaged:
+        return False  # what a damaged file said is written again
+    except InvalidInput:
+        return True  # of another version: whole all the same
+    return True
+
+
+def _gone(job: Job, found: gen.Generation) -> list[Path]:
+    """Files of a finished result that somebody deleted."""
+    path = found.folder / "complete.json"
+    made = gen.told(path).get("files", ()) if path.exists() else ()
+    return [job.root / name for name in made if not (job.root / name).exists()]
+
+
+def _generation(job: Job, settings: Settings, cluster: Cluster) -> gen.Generation:
     key, found = _key(job), gen.latest(job.state)
     course = _course(job, settings, key, found)
     if found is None or course == "again":
@@ -238,11 +273,11 @@ def _generation(job: Job, settings: Settings, cluster: Cluster) -> tuple[gen.Gen
             "found": in_the_way(job),
             **order_of(job),
         }
-        return gen.begin(job.state, found.number + 1 if found is not None else 1, key, frozen), True
+        return gen.begin(job.state, found.number + 1 if found is not None else 1, key, frozen)
     if course == "grow":
         work = work_of(job, tuple(found.frozen["block"]), settings, memory_limit(cluster, settings), found)
-        return grown(job, work, found, key), False
-    return found, False
+        return grown(job, work, found, key)
+    return found
 
 
 def _course(job: Job, settings: Settings, key: dict[str, Any], found: gen.Generation | None) -> str:
@@ -253,7 +288,9 @@ def _course(job: Job, settings: Settings, key: dict[str, Any], found: gen.Genera
                 f"{taken[0]} exists already and is no result of this run; give another output name or --out, or --fresh to move it aside"
             )
         return "begin"
-    complete = (found.folder / "complete.json").exists()
+    if not settings.fresh:
+        refuse_taken(found, job.root, job.name)
+    complete = (found.folder / "complete.json").exists() or (found.folder / TAKEN).exists()
     started = tuple(found.frozen["block"])
     other_block = settings.block is not None and block_of(job, settings) != started
     if settings.fresh and (complete or other_block or dict(found.key) != key):
@@ -296,9 +333,11 @@ def _forget_scratch(work: Work, journal: Journal, generation: gen.Generation) ->
 def _complete(job: Job, work: Work, journal: Journal, generation: gen.Generation, found: dict[str, Any]) -> None:
     """Provenance, then the mark that the run is done."""
     assert is_published(generation)
-    journal.add([{"kind": "complete", "files": digests(job)}])
+    files = digests(job)
+    journal.add([{"kind": "complete", "files": files}])
     facts = {
         **found,
+        "files": sorted(files),
         "versions": gen.versions(),
         "key": generation.key,
         "frozen": generation.frozen,

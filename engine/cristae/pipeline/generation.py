@@ -53,20 +53,48 @@ def latest(root: Path) -> Generation | None:
     if not found:
         return None
     path = found[-1] / "run.json"
+    facts = told(path)
     try:
-        facts = json.loads(path.read_bytes())
+        if facts.get("digest", wanted := _digest(facts["key"], facts["frozen"])) != wanted:
+            raise ValueError("it is not what was written")
         return Generation(found[-1], facts["key"], facts["frozen"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(
-            f"{path}, which says what was run, cannot be read ({error}); put it back from a copy, or move {root.parent} away and begin anew"
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def told(path: Path) -> Any:
+    """What a file of a run's state says.
+
+    Raises
+    ------
+    Damaged : if it cannot be read.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> Damaged:
+    return Damaged(
+        f"{path}, which says what was run, cannot be read ({error}); put it back from a copy, or move {path.parents[2]} away and begin anew"
+    )
+
+
+def _digest(*facts: Any) -> str:
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def begin(root: Path, number: int, key: Mapping[str, Any], frozen: Mapping[str, Any]) -> Generation:
     """A new generation, its facts on disk before anything else."""
     folder = root / f"gen-{number:04d}"
-    write_bytes(folder / "run.json", json.dumps({"key": key, "frozen": frozen}, indent=1).encode())
+    _write(folder, key, frozen)
     return Generation(folder, key, frozen)
+
+
+def _write(folder: Path, key: Mapping[str, Any], frozen: Mapping[str, Any]) -> None:
+    facts = {"key": key, "frozen": frozen, "digest": _digest(key, frozen)}
+    write_bytes(folder / "run.json", json.dumps(facts, indent=1).encode())
 
 
 def versions() -> dict[str, str]:
@@ -212,7 +240,7 @@ def lose(generation: Generation, lost: Mapping[str, str]) -> None:
 def lost_of(generation: Generation) -> dict[str, str]:
     """The images that a generation was published without, and why."""
     path = generation.folder / "lost.json"
-    found: dict[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
+    found: dict[str, str] = told(path) if path.exists() else {}
     return found
 
 
@@ -224,8 +252,7 @@ def grow(
     ledger.mend()
     ledger.append([{"kind": "grown"}, *redo])
     frozen = {**generation.frozen, **order}
-    facts = {"key": key, "frozen": frozen}
-    write_bytes(generation.folder / "run.json", json.dumps(facts, indent=1).encode())
+    _write(generation.folder, key, frozen)
     for name in ("complete.json", "lost.json"):
         (generation.folder / name).unlink(missing_ok=True)
     return replace(generation, key=key, frozen=frozen)
@@ -260,9 +287,12 @@ def refuse_change(old: Mapping[str, Any], new: Mapping[str, Any], where: str) ->
                 "".join(f"{n} beside " for n in after[name] if n != "input" and before[name].get(n) != after[name][n])
                 + what
             )
-        if section == "inputs" and name not in after:
+        gone, come = ([n for n in one if n not in other] for one, other in ((before, after), (after, before)))
+        if section == "inputs" and gone and come:
+            raise PlanRefused(f"{where} was made from {gone[0]}, not from {come[0]}; {BOTH_WAYS}")
+        if section == "inputs" and gone:
             raise PlanRefused(
-                f"{where} was made under other facts: with {name}, which is not among the inputs any more; {BOTH_WAYS}"
+                f"{where} was made under other facts: with {gone[0]}, which is not among the inputs any more; {BOTH_WAYS}"
             )
         if section == "inputs" and name in before and name in after and holds(after[name], before[name]):
             raise PlanRefused(

@@ -18,7 +18,8 @@ from cristae.errors import PlanRefused
 from cristae.pipeline import generation as gen
 from cristae.pipeline.job import Job
 from cristae.pipeline.placing import occupied
-from cristae.pipeline.status import opened, places
+from cristae.pipeline.publishing import finals_of
+from cristae.pipeline.status import opened
 
 OTHERWISE = "give another --out, or --fresh to make it again"
 
@@ -79,10 +80,14 @@ def grown(job: Job, work: Work, found: gen.Generation, key: Mapping[str, Any]) -
         raise PlanRefused(
             f"{job.root} was begun with an image that has another size by now, and blocks are numbered by that; {OTHERWISE}"
         )
-    there = {found.folder.parents[2] / fact["final"] for fact, _ in places(found)}
+    there = finals_of(found)
     if taken := [final for final in job.finals if final not in there and occupied(final)]:
         raise PlanRefused(f"{taken[0]} exists already and is no result of this run; move it away, or {OTHERWISE}")
     redo = _again(before, journal, {n for n, image in enumerate(before.images) if image.name in lost})
+    for final in there.difference(job.finals):  # such as the picture of a run that had one image
+        if occupied(final):
+            (found.folder / "replaced").mkdir(exist_ok=True)
+            final.rename(found.folder / "replaced" / final.name)
     return gen.grow(found, key, order_of(job), redo)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,26 +19,18 @@ from typing import Any
 from cristae.blocks import answers as stored
 from cristae.blocks.protocol import reached
 from cristae.blocks.work import Image, Pass, Work
-from cristae.errors import PlanRefused
 from cristae.grid import inner_chunk
 from cristae.pipeline.generation import Generation
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job, Settings
 from cristae.pipeline.keeping import place_of
 from cristae.store.bundle import Bundle, write_bytes
-from cristae.store.claim import moving
-from cristae.store.create import create_volume, lengthen, publish, register_label
+from cristae.store.create import create_volume, lengthen, publish
 from cristae.store.display import windowed
 from cristae.store.durable import digest
 from cristae.store.volume import Volume, open_volume
 
-GUESTS = (".cristae", "labels", "tables")
-"""What a store holds beside its image, made by other commands: it stays when the image is made again."""
-
 PAINTERS = 2
 """Pictures, one of each image, that are drawn at once, while the tables are written."""
-
-DERIVED = ("export", "report.html")
-"""What other commands made of a result, beside it: it goes where the result goes."""
 
 Output = ArrayOutput | FileOutput
 
@@ -82,21 +73,22 @@ def placed(job: Job, generation: Generation) -> tuple[Image, ...]:
 
 def record_places(job: Job, generation: Generation) -> None:
     """Keep both places of every output for those who know the folder but not the job."""
-    root = job.root
+    root, expected = job.root, set(job.expected)
     facts = [
         {
             "array": output.target if isinstance(output, ArrayOutput) else None,
             "image": output.image if isinstance(output, ArrayOutput) else None,
-            "staged": _relative(staged_place(generation, n, output), root),
-            "final": _relative(output.final, root),
+            "staged": relative(staged_place(generation, n, output), root),
+            "final": relative(output.final, root),
+            "certain": output.final in expected,
         }
         for n, output in enumerate(outputs(job))
-        if output.final in job.expected
     ]
     write_bytes(generation.folder / "outputs.json", json.dumps(facts).encode())
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative(path: Path, root: Path) -> str:
+    """A path from a folder above it, or whole."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
@@ -167,9 +159,9 @@ def _stored_dtype(work: Work, step: Pass, dtype: str, kind: str) -> str:
 
 
 def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str], grown: bool) -> dict[str, Any]:
-    """Make tables and pictures, then move every output into place, the old ones aside. Safe to do again after a crash.
+    """Make tables and pictures where they are staged. Safe to do again after a crash.
 
-    Of images that are lost nothing is made and nothing moves.
+    Of images that are lost nothing is made.
     redo : files that were found damaged, relative to the run's root, and are made again
     grown : whether images have joined, so that every file is made again
     """
@@ -177,9 +169,7 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str],
         (made, staged_place(generation, n, made))
         for n, made in enumerate(job.files, len(job.arrays))
         if made.image not in work.lost
-        and (
-            grown or not is_published(generation) or _relative(made.final, job.root) in redo or not made.final.exists()
-        )
+        and (grown or not is_published(generation) or relative(made.final, job.root) in redo or not made.final.exists())
     ]
     facts: dict[str, Any] = {}
     pictures = [one for one in todo if one[0].image is not None]
@@ -191,24 +181,9 @@ def finish_outputs(job: Job, work: Work, generation: Generation, redo: set[str],
             reached("files-written")
     for n, array in enumerate(job.arrays):
         staged = staged_place(generation, n, array)
-        again = _relative(array.final / "zarr.json", job.root) in redo
+        again = relative(array.final / "zarr.json", job.root) in redo
         if array.kind == "image" and array.image not in work.lost and (staged.exists() or again):
             _show_well(staged if staged.exists() else array.final, array, work.images[array.image].name)
-    with moving(job.state.parent):
-        if not is_published(generation):
-            _refuse_strangers(job, generation)
-            _move_aside(job, generation)
-            write_bytes(generation.folder / "published.json", b"{}")
-            reached("published-marked")
-        for n, output in enumerate(outputs(job)):
-            if output.image in work.lost:
-                continue
-            _into_place(staged_place(generation, n, output), output.final)
-            reached("in-place")
-    for array in job.arrays:
-        if array.store is not None and array.image not in work.lost:
-            register_label(str(array.store), array.final.name)
-            reached("listed")
     return facts
 
 
@@ -225,7 +200,7 @@ def digests(job: Job, lost: Container[int] = ()) -> dict[str, str]:
     paths = [f.final for f in job.files if f.image not in lost and (f.certain or f.final.exists())]
     for output in (o for o in job.arrays if o.image not in lost):
         paths += [output.final / "zarr.json", *sorted(output.final.glob("[0-9]*/zarr.json"))]
-    return {_relative(path, job.root): digest(path.read_bytes()) for path in paths}
+    return {relative(path, job.root): digest(path.read_bytes()) for path in paths}
 
 
 def make_metadata_again(work: Work, job: Job, settings: Settings, generation: Generation, redo: set[str]) -> None:
@@ -236,59 +211,6 @@ def make_metadata_again(work: Work, job: Job, settings: Settings, generation: Ge
     for step in work.passes if wanting else ():
         if step.sink is not None and any(o.target == step.sink for o in job.arrays):
             make_sink(work, job, step, settings, generation)
-
-
-def in_the_way(job: Job) -> list[str]:
-    """What lies where the outputs of a job belong, relative to its root."""
-    return sorted(_relative(final, job.root) for final in job.finals if occupied(final))
-
-
-def _refuse_strangers(job: Job, generation: Generation) -> None:
-    """Only what lay there when the run was begun may be moved aside: what came later is of another run, or of the user."""
-    known = generation.frozen.get("found")
-    if known is not None and (later := [name for name in in_the_way(job) if name not in known]):
-        raise PlanRefused(
-            f"{job.root / later[0]} came there since this run was begun, and is no result of it; move it away, and the same command "
-            "finishes this one (nothing is computed again), or give another --out"
-        )
-
-
-def _move_aside(job: Job, generation: Generation) -> None:
-    aside = job.state / f"gen-{generation.number - 1:04d}" / "replaced"
-    derived = [job.root / name for name in DERIVED] if job.extra.get("command") == "run" else []
-    for final in (*job.finals, *(path for path in derived if generation.number > 1)):
-        if not occupied(final):
-            continue
-        aside.mkdir(parents=True, exist_ok=True)
-        kept = aside / final.name
-        if kept.exists():  # an earlier attempt was stopped while it moved things
-            kept = aside / f"{final.name}-{generation.number}"
-        if (final / ".cristae").exists():  # a store that holds its own state: the image moves, the store stays
-            kept.mkdir(exist_ok=True)
-            if guests := [name for name in GUESTS[1:] if (final / name).exists()]:
-                warnings.warn(
-                    f"{' and '.join(guests)} of {final} stay and were made from the image that is replaced; make them again where "
-                    "its voxels differ",
-                    stacklevel=2,
-                )
-            for child in final.iterdir():
-                if child.name not in GUESTS:
-                    child.rename(kept / child.name)
-        else:
-            final.rename(kept)
-
-
-def _into_place(staged: Path, final: Path) -> None:
-    if not staged.exists():
-        return
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if staged.is_dir() and final.is_dir():
-        # The metadata goes last: a store is recognised only when it is whole.
-        for child in sorted(staged.iterdir(), key=lambda p: p.name == "zarr.json"):
-            child.rename(final / child.name)
-        staged.rmdir()
-    else:
-        staged.replace(final)
 
 
 def drop_scratch(generation: Generation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 
 from cristae.blocks.journal import ASIDE, COMMITTED, Journal, summary_of
 from cristae.blocks.work import Work, load_work
-from cristae.errors import InvalidInput
-from cristae.pipeline.generation import Generation, latest
+from cristae.errors import Damaged, InvalidInput
+from cristae.pipeline.generation import Generation, latest, told
 from cristae.store.claim import holder
 from cristae.store.volume import Volume
 
@@ -62,8 +63,10 @@ class Status:
     images: tuple[ImageStatus, ...] = ()
 
 
-def runs_at(path: str) -> list[Path]:
+def runs_at(path: str, *, replaced: bool = False) -> list[Path]:
     """The `.cristae/NAME` folders of an output: a store, a label in one, a run's folder, or a table.
+
+    replaced : also those whose results made room for another run's
 
     Raises
     ------
@@ -72,17 +75,23 @@ def runs_at(path: str) -> list[Path]:
     place = Path(path).absolute()
     found: list[Path] = []
     if (place / ".cristae").is_dir():
-        found = sorted(p for p in (place / ".cristae").iterdir() if latest(p))
+        found = _runs(place, replaced)
     else:
         for root in place.parents:
             if (root / ".cristae").is_dir():
                 names = (place.name, place.stem, place.parent.name)
-                runs = sorted(p for p in (root / ".cristae").iterdir() if latest(p))
+                runs = _runs(root, replaced)
                 found = [p for p in runs if p.name in names] or runs
                 break
     if not found:
         raise InvalidInput(f"{path} holds no run of cristae; give a store, a label or the folder that a run wrote")
     return found
+
+
+def _runs(root: Path, replaced: bool) -> list[Path]:
+    runs = {p: found for p in sorted((root / ".cristae").iterdir()) if (found := latest(p)) is not None}
+    here = [p for p, found in runs.items() if replaced or not (found.folder / "taken.json").exists()]
+    return here or list(runs)
 
 
 def opened(state: Path) -> tuple[Generation, Work, Journal]:
@@ -99,6 +108,10 @@ def opened(state: Path) -> tuple[Generation, Work, Journal]:
         raise InvalidInput(f"{state} was stopped before it began; give its command again")
     try:
         work = load_work(str(path), str(path.stat().st_mtime_ns))
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
+        raise Damaged(
+            f"{path}, which says how blocks are numbered, cannot be read ({error}); the run's own command writes it again"
+        ) from error
     except (AttributeError, ImportError, TypeError):
         raise InvalidInput(
             f"{state} was written by another version of cristae, which this one cannot read; its results are whole all the same: open "
@@ -166,7 +179,7 @@ def _images(generation: Generation, work: Work, journal: Journal) -> Iterator[Im
             image.name, "failed" if n in aside else "missing" if n in missing else "done", aside.get(n, "")
         )
     path = generation.folder / "left_out.json"
-    for name, why in (json.loads(path.read_bytes()) if path.exists() else {}).items():
+    for name, why in (told(path) if path.exists() else {}).items():
         yield ImageStatus(name, "failed", why)
 
 
@@ -181,11 +194,13 @@ def _ended(generation: Generation) -> str:
 
 
 def places(generation: Generation) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Every output of a run with the path where it lies now; relative to where the state folder is, so a copy is found."""
+    """Every output that a run is certain to leave, with the path where it lies now; relative to where the state folder is, so a copy is
+    found."""
     root = generation.folder.parents[2]
-    for fact in json.loads((generation.folder / "outputs.json").read_bytes()):
+    for fact in told(generation.folder / "outputs.json"):
         staged = root / fact["staged"]
-        yield fact, staged if staged.exists() else root / fact["final"]
+        if fact.get("certain", True):
+            yield fact, staged if staged.exists() else root / fact["final"]
 
 
 def is_final(generation: Generation, path: Path) -> bool:

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from filelock import FileLock, Timeout
 
 from cristae.errors import Claimed, PlanRefused
 from cristae.store.bundle import write_bytes
+
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Claim:
@@ -46,6 +48,12 @@ class Claim:
             raise Claimed(
                 f"{self.folder.parent.parent} is being written by {_holder(self.folder)}; wait, or stop that run"
             ) from None
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            raise PlanRefused(
+                f"{self.folder.parent.parent} cannot be written to ({error.strerror}); give another output"
+            ) from None
         self.epoch = int(_read(self.folder).get("epoch", 0)) + 1
         owner = {
             "epoch": self.epoch,
@@ -59,6 +67,14 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+    def leave_nothing(self) -> None:
+        """Take the claim's own files away, and folders that are empty then: nothing was begun."""
+        for name in ("claim.json", "lock"):
+            (self.folder / name).unlink(missing_ok=True)
+        for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
+            with suppress(OSError):
+                folder.rmdir()
 
 
 @contextmanager
@@ -82,6 +98,10 @@ def holder(folder: Path) -> str | None:
         lock.acquire()
     except Timeout:
         return _holder(folder)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        return None  # nobody who is here could write either
     lock.release()
     return None
 
