@@ -131,7 +131,7 @@ def export(
         str | None, typer.Option("--out", help="Folder of the files; export/ in OUTPUT, or beside a single store.")
     ] = None,
 ) -> None:
-    """Write labels as OME-TIFF, for Fiji, Imaris and whatever does not read OME-Zarr."""
+    """Write labels, or any image, as OME-TIFF, for Fiji, Imaris and whatever does not read OME-Zarr."""
     from pathlib import Path
 
     from cristae.pipeline.exporting import arrays_of, export_folder

@@ -73,13 +73,13 @@ def voxel_um(text: str | None) -> tuple[float, ...] | None:
     try:
         if all("=" in p for p in parts):
             named = {k.strip(): float(v) for k, _, v in (p.partition("=") for p in parts)}
-            if not set(named) <= set("zyx") or len(named) != len(parts):
+            if set(named) not in ({"z", "y", "x"}, {"y", "x"}) or len(named) != len(parts):
                 raise ValueError
             return tuple(named[a] for a in "zyx" if a in named)
         return tuple(float(p) for p in parts)
     except ValueError:
         raise UsageError(
-            f"--voxel-um {text} is not a list of micrometres; write 0.3,0.108,0.108 or z=0.3,y=0.108,x=0.108"
+            f"--voxel-um {text} is not a size in um along z, y and x, or y and x; write 0.3,0.108,0.108 or z=0.3,y=0.108,x=0.108"
         ) from None
 
 

@@ -223,6 +223,11 @@ def show_stages(name: str | None, schema: bool) -> None:
         return
     if name is not None:
         print(f"{name}: {inspect.getdoc(found[name])}")
+        if name == "measure":
+            from cristae.morphology.columns import COLUMNS
+
+            print()
+            _rows([(n, f"{c.group}: {c.definition}" + (f" ({c.unit})" if c.unit else "")) for n, c in COLUMNS.items()])
         return
     _rows([(n, (inspect.getdoc(f) or "").partition("\n")[0]) for n, f in found.items()])
     print(f"\nnot built yet: {', '.join(PLANNED)}")
@@ -258,7 +263,7 @@ def show_doctor() -> None:
         "cloud": ("obstore",),
         "fast": ("zarrs",),
         "learn": ("torch", "monai"),
-        "gpu": ("cupy", "cucim"),
+        "gpu-cu12": ("cupy", "cucim"),
     }.items():
         here = [m for m in modules if util.find_spec(m) is not None]
         rows.append((f"extra {extra}", ", ".join(here) if here else f"not installed: pip install 'cristae[{extra}]'"))

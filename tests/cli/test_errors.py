@@ -317,3 +317,14 @@ def test_data_is_data(folder: Path, words: tuple[str, ...], check: Callable[[str
     assert done.returncode == 0, done.stderr
     assert check(done.stdout)
     assert not (folder / "planned").exists()
+
+
+@pytest.mark.parametrize("said", ["z=0.3,x=0.1", "z=0.3", "y=0.1,z=7", "x=0.1,x=0.2", "y=0.1"])
+def test_a_size_that_is_not_given_is_not_guessed(said: str) -> None:
+    from cristae.errors import UsageError
+    from cristae_cli.options import voxel_um
+
+    with pytest.raises(UsageError, match="is not a size in um along z, y and x"):
+        voxel_um(said)
+    assert voxel_um("x=0.1,y=0.2") == (0.2, 0.1)
+    assert voxel_um("x=0.1,z=0.3,y=0.2") == (0.3, 0.2, 0.1)

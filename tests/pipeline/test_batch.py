@@ -197,6 +197,9 @@ def test_a_damaged_file_is_named_and_the_others_are_done(folder: Path, tmp_path:
         ("path,image", ["cell0.tif,../../evil"], "cannot name a result"),
         ("path,image,t", ["cell0.tif,a,zero"], "t is zero, but must be a whole number"),
         ("path,image,t", ["cell0.tif,a,-1"], "t is -1, but must be a whole number"),
+        ("path,time_s", ["cell0.tif,4"], "column time_s, which tables have already"),
+        ("path,condition,condition", ["cell0.tif,a,b"], "two columns condition"),
+        ("path,condition,", ["cell0.tif,a,b"], "cells in column 3, which has no name"),
     ],
 )
 def test_a_wrong_sheet_is_one_sentence(folder: Path, header: str, lines: list[str], said: str | None) -> None:
@@ -379,6 +382,40 @@ def test_a_file_of_one_channel_has_the_name_that_the_sheet_gives_it(folder: Path
         "mito",
         "vesicle",
     ]
+
+
+def test_what_a_spreadsheet_leaves_behind_its_last_column_is_no_column(folder: Path) -> None:
+    batch = gathered([str(sheet(folder, "path,condition,,", "cell0.tif,a,,", "cell1.tif,b"))], SIZED)
+    assert [dict(sample.columns) for sample in batch.samples] == [{"condition": "a"}, {"condition": "b"}]
+
+
+def test_planes_in_files_of_their_own_are_a_stack_whose_step_is_given(tmp_path: Path) -> None:
+    stack = voxels()
+    for z, plane in enumerate(stack):
+        tifffile.imwrite(tmp_path / f"p{z}.tif", plane)
+    words = [str(sheet(tmp_path, "path,image,z", *(f"p{z}.tif,cell,{z}" for z in range(len(stack)))))]
+    with pytest.raises(InvalidInput, match="distance is not known; give it with their sizes, for example --voxel-um"):
+        job_of(words, tmp_path / "out", Inputs(voxel_um=VOXEL_UM[1:]))
+    execute(job_of(words, tmp_path / "out", Inputs(voxel_um=VOXEL_UM)), HERE, lambda event: None)
+    np.testing.assert_array_equal(labels_of(tmp_path / "out" / "labels" / "cell.ome.zarr"), expected(stack))
+    assert open_volume(tmp_path / "out" / "labels" / "cell.ome.zarr").voxel_um == VOXEL_UM
+    with pytest.raises(PlanRefused, match="the input cell changed"):
+        execute(job_of(words, tmp_path / "out", Inputs(voxel_um=(0.9, *VOXEL_UM[1:]))), HERE, lambda event: None)
+
+
+def test_channels_of_a_sheet_have_one_order_whatever_that_of_the_rows(folder: Path, tmp_path: Path) -> None:
+    rows = ["cell0.tif,a,dapi", "cell1.tif,a,gfp", "cell2.tif,b,gfp", "cell0.tif,b,dapi"]
+    batch = gathered([str(sheet(folder, "path,image,c", *rows))], SIZED)
+    assert [[c.name for c in s.volume.channels] for s in batch.samples] == [["dapi", "gfp"]] * 2
+    np.testing.assert_array_equal(batch.samples[1].volume.read(Box.whole(voxels().shape), c=0), voxels(0))
+
+
+def test_two_labels_that_would_share_a_file_are_refused(folder: Path, tmp_path: Path) -> None:
+    inner = MAIN.partition("steps:")[2].replace("\n", "\n    ")
+    text = f"objects:\n  b:\n    steps:{inner}\n  c-b:\n    steps:{inner}"
+    words = [str(sheet(folder, "path,image", "cell0.tif,a", "cell1.tif,a-c"))]
+    with pytest.raises(InvalidConfiguration, match="would hold"):
+        run_job(load(text, known()), words, str(tmp_path / "out"), SIZED)
 
 
 def test_images_of_one_run_have_the_same_channels(tmp_path: Path) -> None:

@@ -224,6 +224,25 @@ def test_ids_of_any_size_keep_their_rows(tmp_path: Path, largest: int, monkeypat
         assert found == [7, *(largest - 3 * (9 - n) for n in range(10))]
 
 
+@pytest.mark.parametrize(("label_frames", "image_frames"), [(2, 4), (4, 2), (1, 2)])
+def test_labels_and_image_of_other_time_points_are_not_measured_together(
+    tmp_path: Path, label_frames: int, image_frames: int
+) -> None:
+    labels = np.ones((label_frames, 4, 5, 6), np.uint8)
+    films = [
+        store(tmp_path / f"{name}.ome.zarr", film, axes="tzyx", frame_interval_s=1.0)
+        for name, film in (("labels", labels), ("image", np.ones((image_frames, 4, 5, 6), np.uint16)))
+    ]
+    with pytest.raises(InvalidInput, match=f"{label_frames} time points but the image .* has {image_frames}"):
+        measure_job(str(films[0]), str(tmp_path / "t.csv"), Inputs(), str(films[1]), None)
+
+
+def test_a_group_of_columns_may_be_a_word(cell: Path, tmp_path: Path) -> None:
+    word, listed = (MAIN.replace("[shape, surface, intensity]", columns) for columns in ("shape", "[shape]"))
+    jobs = [run_job(load(text, known()), [str(cell)], str(tmp_path / "out"), PLAIN) for text in (word, listed)]
+    assert jobs[0].extra["columns"] == jobs[1].extra["columns"]
+
+
 def test_a_finished_job_has_nothing_to_do_and_touches_nothing(cell: Path) -> None:
     done(main_job(cell))
     before = {p: p.stat().st_mtime_ns for p in cell.rglob("*") if p.is_file() and p.name not in ("lock", "claim.json")}

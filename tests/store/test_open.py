@@ -133,6 +133,27 @@ def test_an_ome_tiff_that_lost_its_end_is_refused(tmp_path: Path, how: dict[str,
         open_volume(path, voxel_um=(0.3, 0.1, 0.1))
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_tiff_with_coarser_levels_is_read_at_its_finest(tmp_path: Path, levels: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 60000, (2, 3, 128, 128)).astype("uint16")
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as out:
+        out.write(noise, subifds=levels, tile=(32, 32), metadata={"axes": "CZYX"})
+        for n in range(1, levels + 1):
+            out.write(noise[..., :: 2**n, :: 2**n], subfiletype=1, tile=(32, 32))
+    volume = open_volume(tmp_path / "a.ome.tif", voxel_um=(0.3, 0.1, 0.1))
+    assert (volume.axes, volume.shape) == ("czyx", noise.shape)
+    for c in range(2):
+        np.testing.assert_array_equal(whole(volume, c=c), noise[c])
+
+
+def test_a_dataset_in_a_group_is_named_behind_the_file(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["g/one"], file["g/two"] = STACK, STACK + 1
+    volume = open_volume(f"{tmp_path / 'a.h5'}:g/two", axes="zyx", voxel_um=(0.3, 0.1, 0.1))
+    np.testing.assert_array_equal(whole(volume), STACK + 1)
+
+
 def test_a_missing_codec_names_the_extra(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK, metadata={"axes": "ZYX"}, compression="jpeg2000")
     code = (

@@ -11,6 +11,7 @@ from dataclasses import replace
 from cristae.array import Array
 from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Spec, Stage
+from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box, Halo
 
 Answers = Mapping[str, Answer]
@@ -55,6 +56,14 @@ def whole(stage: Stage, *arrays: Array) -> Array:
     """A stage on whole arrays in memory, its global answers found on the same arrays."""
     if not arrays:
         return stage.apply(at=At.whole(stage.output().shape, 0), answers={})
+    for array in arrays:
+        if not hasattr(array, "ndim") or array.dtype.kind not in "biuf":
+            what = f"an array of {array.dtype}" if hasattr(array, "dtype") else f"a {type(array).__name__}"
+            raise InvalidInput(f"{stage.name} works on arrays of real numbers, got {what}; convert it first")
+        if stage.halo and array.ndim != len(stage.halo):
+            raise InvalidInput(
+                f"{stage.name} was made for {len(stage.halo)} axes, by its voxel_um, and the array has {array.ndim}; give a size for each axis"
+            )
     answers = {name: answer_whole(measure, arrays) for name, measure in stage.asks.items()}
     shape = arrays[0].shape
     out = stage.output(Spec(shape, str(arrays[0].dtype), (1.0,) * len(shape))).shape

@@ -23,6 +23,9 @@ from cristae.errors import CristaeError, InvalidConfiguration
 DESERTED_S = 120.0
 """A run whose last worker is gone waits this long for another; it never hangs in silence."""
 
+UNINTERRUPTED = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""For worker processes: Ctrl-C reaches all of a terminal's processes, and the driver alone ends the run."""
+
 Task = tuple[Callable[..., Any], Any]
 """A function and its arguments, as dask writes a task."""
 
@@ -218,6 +221,7 @@ def local_workers(workers: int, memory: int | None = None) -> Iterator[Any]:
             **dask.config.get("distributed.nanny.pre-spawn-environ"),
             **ENVIRONMENT,
         },
+        "distributed.worker.preload": [UNINTERRUPTED],
         "distributed.logging.distributed": "critical",
         "distributed.admin.log-length": 0,
     }

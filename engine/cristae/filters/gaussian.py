@@ -19,6 +19,7 @@ from cristae.errors import InvalidConfiguration
 from cristae.grid import Halo
 
 TRUNCATE = 4.0
+WIDEST = 10_000  # voxels of a sigma
 """Half width of a smoothing kernel, in standard deviations; scipy's default."""
 
 
@@ -43,7 +44,7 @@ def gaussian(sigma_um: float, *, voxel_um: tuple[float, ...], truncate: float = 
     _need_length("gaussian", "sigma_um", sigma_um)
     if not (isfinite(truncate) and truncate > 0):
         raise InvalidConfiguration(f"gaussian: truncate is {truncate}, but must be a positive number of sigmas")
-    sigma = tuple(sigma_um / h for h in voxel_um)
+    sigma = _in_voxels("gaussian", "sigma_um", sigma_um, voxel_um)
     return Stage(
         "gaussian",
         {"sigma_um": sigma_um, "truncate": truncate},
@@ -70,7 +71,8 @@ def difference_of_gaussians(low_sigma_um: float, high_sigma_um: float, *, voxel_
         raise InvalidConfiguration(
             f"difference_of_gaussians: low_sigma_um {low_sigma_um} must be smaller than high_sigma_um {high_sigma_um}"
         )
-    low, high = (tuple(s / h for h in voxel_um) for s in (low_sigma_um, high_sigma_um))
+    low = _in_voxels("difference_of_gaussians", "low_sigma_um", low_sigma_um, voxel_um)
+    high = _in_voxels("difference_of_gaussians", "high_sigma_um", high_sigma_um, voxel_um)
     return Stage(
         "difference_of_gaussians",
         {"low_sigma_um": low_sigma_um, "high_sigma_um": high_sigma_um},
@@ -151,6 +153,17 @@ def smoothing_cost(halo: Halo) -> Cost:
     """What `smoothed` takes: measured with the compiled kernel, 4 ns a voxel at a radius of 8 on three axes, and one plane
     of float32, which in the plane is the whole image."""
     return Cost(0.5 if len(halo) == 3 else 4.0, 1.0 + 0.125 * sum(after for _, after in halo))
+
+
+def _in_voxels(stage: str, name: str, length_um: float, voxel_um: Sequence[float]) -> tuple[float, ...]:
+    if not all(h > 0 for h in voxel_um):
+        raise InvalidConfiguration(f"{stage}: voxel_um is {tuple(voxel_um)}, but each size must be above 0")
+    found = tuple(length_um / h for h in voxel_um)
+    if max(found) > WIDEST:
+        raise InvalidConfiguration(
+            f"{stage}: {name} {length_um:g} is {max(found):.0f} voxels; lengths are micrometres: give a smaller one"
+        )
+    return found
 
 
 def _need_length(stage: str, name: str, value: object) -> None:

@@ -213,6 +213,8 @@ class Instances:
         `mask`, bool (z, y, x), and where there is an image `image`, ([c,] z, y, x) on the grid of the labels;
         coordinates in micrometres.
         """
+        if pad < 0:
+            raise InvalidConfiguration(f"crop: pad is {pad} voxels, but must be 0 or more")
         scene, axes = self._scene, self._scene.labels.spatial_axes
         row = self.rows(label, ["index"], t).row(0, named=True)
         low, high = (tuple(row[f"bbox_{a}_{end}"] for a in axes) for end in ("min", "max"))

@@ -13,6 +13,7 @@ import csv
 import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from cristae.store.volume import Volume
 OURS = ("path", "image", "scene", "t", "c", "z")
 WELL = ("plate", "well", "field")
 NUMBER = re.compile(r"\d*")
-SUMMED = re.compile(r"(objects|flags|foreground_fraction|(threshold|total|median|parent)(_.*)?)$")
+SUMMED = re.compile(r"(objects|flags|time_s|foreground_fraction|(threshold|total|median|parent)(_.*)?)$")
 """Columns that summaries and tables make themselves."""
 
 
@@ -100,6 +101,11 @@ def gathered(words: Sequence[str], inputs: Inputs) -> Batch:
     groups: dict[str, list[_Row]] = {}
     for n, row in enumerate(rows):
         groups.setdefault(row.image or f"\0{n}", []).append(row)
+    channels = list(
+        dict.fromkeys(row.place[1] for row in rows)
+    )  # in one order for all images, whatever that of their rows
+    for group in groups.values():
+        group.sort(key=lambda row: channels.index(row.place[1]))
     samples: list[Sample] = []
     failed: dict[str, InvalidInput] = {}
     for image, group in groups.items():
@@ -117,7 +123,7 @@ def gathered(words: Sequence[str], inputs: Inputs) -> Batch:
 
 
 def _sample(image: str, rows: Sequence[_Row], inputs: Inputs) -> Sample:
-    opened = [replace(inputs, scene=row.scene or inputs.scene).open(row.path) for row in rows]
+    opened = [_opened(row, inputs) for row in rows]
     volume: Volume
     if len(rows) == 1:
         volume, channel = opened[0], rows[0].place[1]
@@ -131,10 +137,20 @@ def _sample(image: str, rows: Sequence[_Row], inputs: Inputs) -> Sample:
                     f"image {image} has two files at one place, {places[row.place].path} and {part.path}; tell them apart by t, c or z"
                 )
             places[row.place] = part
-        volume = stacked(image, places)
+        sizes = inputs.voxel_um or ()
+        volume = stacked(image, places, z_um=sizes[0] if len(sizes) == 3 else None)
         if "t" in volume.axes and inputs.frame_interval_s is not None:
             volume = replace(volume, frame_interval_s=inputs.frame_interval_s)
     return Sample(image or volume.name, volume, rows[0].columns)
+
+
+def _opened(row: _Row, inputs: Inputs) -> Volume:
+    """A file of an image; planes of a stack have two sizes of the three that are given."""
+    own = replace(inputs, scene=row.scene or inputs.scene)
+    if row.place[2] and own.voxel_um is not None and len(own.voxel_um) == 3:
+        with suppress(InvalidInput):
+            return replace(own, voxel_um=own.voxel_um[1:]).open(row.path)
+    return own.open(row.path)
 
 
 def _rows(word: str) -> Iterator[_Row]:
@@ -181,6 +197,9 @@ def _sheet(path: Path) -> Iterator[_Row]:
             cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidConfiguration(f"the sample sheet {path} cannot be read: {error}") from None
+    while names and not names[-1] and all(len(row) < len(names) or not row[len(names) - 1] for _, row in cells):
+        names.pop()  # what a spreadsheet leaves behind its last column
+        cells = [(line, row[: len(names)]) for line, row in cells]
     if "path" not in names:
         raise InvalidConfiguration(
             f"{path} has no column path, only {', '.join(filter(None, names)) or 'an empty first line'}; name the column of the files path"
@@ -188,6 +207,12 @@ def _sheet(path: Path) -> Iterator[_Row]:
     if long := next((line for line, row in cells if len(row) > len(names)), None):
         raise InvalidConfiguration(
             f"{path}, line {long} has more cells than the {len(names)} columns of the first line; put a cell that holds a comma in quotes"
+        )
+    if twice := next((name for n, name in enumerate(names) if name in names[:n]), None):
+        raise InvalidConfiguration(f"{path} has two columns {twice}; give each a name of its own, or take one out")
+    if not all(names):
+        raise InvalidConfiguration(
+            f"{path} has cells in column {names.index('') + 1}, which has no name; name it, or empty it"
         )
     lines = [(line, dict(zip(names, row + [""] * (len(names) - len(row)), strict=True))) for line, row in cells]
     if taken := [name for name in names if name not in OURS and (name in {*KEY, *COLUMNS} or SUMMED.match(name))]:

@@ -161,6 +161,11 @@ def _same_grid(labels: Volume, image: Volume) -> None:
             f"labels {labels.path} are {_times(labels.spatial_shape)} voxels but the image {image.path} is "
             f"{_times(image.spatial_shape)}; give the image these labels were made from"
         )
+    if labels.frames != image.frames:
+        raise InvalidInput(
+            f"labels {labels.path} have {labels.frames} time points but the image {image.path} has {image.frames}, and which belong together "
+            "is not known; make the image's part with cristae convert --time A:B"
+        )
 
 
 def _times(shape: Sequence[int]) -> str:
@@ -252,6 +257,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         files += result_files(
             folder, item.name, built.table, built.cuts, built.overview, text, images, in_store, left_out
         )
+    _refuse_alike(arrays, images)
     return Job(
         name,
         root,
@@ -266,6 +272,17 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         kept,
         batch.failed,
     )
+
+
+def _refuse_alike(arrays: Sequence[ArrayOutput], images: Sequence[Image]) -> None:
+    """Image a-c with object b, and image a with object c-b, would share a file."""
+    seen: dict[Path, ArrayOutput] = {}
+    for made in arrays:
+        if (other := seen.setdefault(made.final, made)) is not made:
+            raise InvalidConfiguration(
+                f"{made.final} would hold {made.target} of {images[made.image].name} and {other.target} of {images[other.image].name}; rename "
+                "an object or an image"
+            )
 
 
 def _told(image: Image, inputs: Inputs, item: Object) -> dict[str, Any]:

@@ -151,6 +151,7 @@ def _table_of(
     else:
         channels = [volume.channel_index(c) for c in (chosen if isinstance(chosen, list | tuple) else [chosen])]
     columns = step.params.get("columns")
+    columns = [columns] if isinstance(columns, str) else columns
     return table_measures(item.name, leaf.spec, "input", channels, volume, columns)
 
 

@@ -44,7 +44,9 @@ def report(folder: Path, by: str | None = None) -> str:
         inside = sorted(str(p.parent) for p in folder.glob("*/objects.parquet"))
         hint = f"; it holds {', '.join(inside)}" if inside else ""
         way = "name the folder that `run --out` wrote"
-        if (folder / ".cristae").is_dir() and not inside:
+        if (folder / "tables").is_dir():
+            way = "results that lie in their image have no report: run with --out for one"
+        elif (folder / ".cristae").is_dir() and not inside:
             way = "the run there measured nothing, or the table was deleted, and the run's own command makes it again"
         raise InvalidInput(f"{folder} holds no objects.parquet{hint}; {way}")
     table = pl.read_parquet(folder / "objects.parquet")

@@ -29,7 +29,7 @@ def find(path: str, axes: str | None, scene: str | None = None) -> Found:
     if "://" in path:
         raise InvalidInput(f"{path} is a URL, and only local paths are read; copy it first")
     place = Path(path)
-    if not place.exists() and scene is None and ":" in place.name:
+    if not place.exists() and scene is None and ":" in path:
         file, _, scene = path.rpartition(":")
         place = Path(file) if Path(file).exists() else place
     if not place.exists():

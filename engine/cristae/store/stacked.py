@@ -56,11 +56,12 @@ class Stacked(Volume):
         """Of all parts together; where time runs over files, of those of each time point, so that more may follow."""
         found = [part.identity() for part in self.parts]
         if self.counts[0] == 1:
-            return {name: _together(i[name] for i in found) for name in found[0]}
+            said = {name: _together(i[name] for i in found) for name in found[0]}
+            return {**said, "metadata": f"{said['metadata']} {self.voxel_um}"}
         each = len(found) // self.counts[0]
         points = (found[n : n + each] for n in range(0, len(found), each))
         said = {f"t {t}": _together(value for i in own for value in i.values()) for t, own in enumerate(points)}
-        return {"metadata": f"{each} files a time point, {self.frame_interval_s} s apart", **said}
+        return {"metadata": f"{each} files a time point, {self.frame_interval_s} s apart, {self.voxel_um}", **said}
 
     def _part(self, t: int, c: int, z: int) -> Volume:
         nt, nc, nz = self.counts
@@ -70,8 +71,8 @@ class Stacked(Volume):
         return (0 if self.counts[0] > 1 else t, 0 if self.counts[1] > 1 else c)
 
 
-def stacked(name: str, files: Mapping[Place, Volume]) -> Volume:
-    """One volume of several files, each at its place along t, c and z.
+def stacked(name: str, files: Mapping[Place, Volume], *, z_um: float | None = None) -> Stacked:
+    """One volume of several files, each at its place along t, c and z. z_um : from plane to plane, where files are planes
 
     Raises
     ------
@@ -100,12 +101,15 @@ def stacked(name: str, files: Mapping[Place, Volume]) -> Volume:
         if count > 1:
             sizes[axis] = count
     axes = "".join(a for a in AXES if a in sizes)
-    if "z" in axes and len(first.voxel_um) == 2:
+    planes = "z" in axes and len(first.voxel_um) == 2
+    if planes and z_um is None:
         raise InvalidInput(
-            f"image {name} is a stack of planes, whose step is not known; convert it with --voxel-um first"
+            f"image {name} is a stack of planes, whose distance is not known; give it with their sizes, for example --voxel-um 0.3,0.1,0.1"
         )
     channels = tuple(Channel(c) for c in orders[1]) if counts[1] > 1 else first.channels
     level = replace(first.levels[0], shape=tuple(sizes[a] for a in axes))
+    if planes and z_um is not None:
+        level = replace(level, voxel_um=(z_um, *level.voxel_um), translation_um=(0.0, *level.translation_um))
     return Stacked(
         path=first.path,
         name=name,

@@ -339,7 +339,7 @@ def _doubts(volume: Volume) -> list[str]:
     low, high = LIKELY_UM
     if odd := [f"{v:g} um along {a}" for a, v in sizes.items() if not low <= v <= high]:
         said.append(f"{volume.path} has a voxel of {', '.join(odd)}, outside {low:g} to {high:g} um; check its unit")
-    if "z" in sizes and sizes["z"] < min(volume.voxel_um[1:]) * 0.999:
+    if "z" in sizes and sizes["z"] < max(volume.voxel_um[1:]) * 0.999:
         said.append(f"{volume.path} has a z step of {sizes['z']:g} um, finer than its pixels; sizes are given z,y,x")
     if volume.frames > 1 and volume.frame_interval_s is None:
         said.append(f"{volume.path} has no frame interval, so times stay in frames; give --frame-interval-s")

@@ -74,7 +74,7 @@ def open_array(path: Path, member: str) -> Any:
         tiff.close()
         dtype = series.dtype.newbyteorder(tiff.byteorder)
         return np.memmap(path, dtype, "r", series.dataoffset, series.shape)
-    return zarr.open_array(ZarrTiffStore(series), mode="r")
+    return zarr.open_array(ZarrTiffStore(series, level=0), mode="r")
 
 
 def _tiff(path: Path) -> Any:
@@ -104,7 +104,7 @@ def _tiff_chunk(series: Any, path: Path) -> tuple[int, ...]:
     from tifffile.zarr import ZarrTiffStore
 
     try:
-        return tuple(zarr.open_array(ZarrTiffStore(series), mode="r").chunks)
+        return tuple(zarr.open_array(ZarrTiffStore(series, level=0), mode="r").chunks)
     except Exception as error:
         raise InvalidInput(f"{path} is a TIFF whose strips or tiles cannot be read one by one: {error}") from error
 
