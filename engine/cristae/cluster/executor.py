@@ -12,7 +12,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,9 @@ from cristae.errors import CristaeError, InvalidConfiguration
 
 DESERTED_S = 120.0
 """A run whose last worker is gone waits this long for another; it never hangs in silence."""
+
+ARRIVING_S = 5
+"""How long the first worker of a scheduler is waited for."""
 
 UNINTERRUPTED = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 """For worker processes: Ctrl-C reaches all of a terminal's processes, and the driver alone ends the run."""
@@ -252,6 +255,8 @@ def _existing(cluster: Cluster) -> Iterator[Any]:
     except (OSError, TimeoutError, ValueError) as error:
         raise InvalidConfiguration(f"--cluster {cluster.address}: no scheduler answers there ({error})") from None
     with client:
+        with suppress(TimeoutError):  # they may be on their way
+            client.wait_for_workers(1, timeout=ARRIVING_S)
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise InvalidConfiguration(f"--cluster {cluster.address}: the scheduler has no workers; start some first")
         yield client
