@@ -26,7 +26,11 @@ DESERTED_S = 120.0
 ARRIVING_S = 5
 """How long the first worker of a scheduler is waited for."""
 
-UNINTERRUPTED = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+UNINTERRUPTED = """
+import signal, threading
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+"""
 """For worker processes: Ctrl-C reaches all of a terminal's processes, and the driver alone ends the run."""
 
 Task = tuple[Callable[..., Any], Any]
