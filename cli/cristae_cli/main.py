@@ -237,7 +237,7 @@ def plan(
     out: Annotated[str | None, typer.Option("--out", help="Folder for labels and tables.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    probe: Annotated[bool, typer.Option("--probe", help="Run one block of each pass and add a time.")] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="Run one block of each line and add a time.")] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Say how long so many workers would take together.")
     ] = None,

@@ -65,7 +65,7 @@ def show_volume(volume: Any, as_json: bool) -> None:
         ("voxel um", ", ".join(sizes)),
         ("channels", ", ".join(c.name for c in volume.channels)),
         ("chunk", _times(volume.chunk)),
-        ("write unit", _times(volume.unit)),
+        *([("shard", _times(volume.unit))] if volume.unit != volume.chunk else []),
         ("levels", ", ".join(_times(level.shape) for level in volume.levels)),
     ]
     if "t" in volume.axes:
@@ -126,7 +126,7 @@ def show_plan(plan: Any, limit: int, choices: Sequence[Any], probed: Any, worker
         return
     from rich.table import Table
 
-    table = Table("pass", "blocks", "read", "decoded", "written", "memory")
+    table = Table("steps", "blocks", "read", "decoded", "written", "memory")
     for p in plan.passes:
         decoded = f"{p.amplification:.2f}x"
         table.add_row(p.name, str(p.blocks), _bytes(p.bytes_read), decoded, _bytes(p.bytes_written), _bytes(p.memory))

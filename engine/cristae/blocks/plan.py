@@ -93,7 +93,7 @@ def refuse(plan: Plan, limit: int, fitting: Shape | None) -> None:
     step = max(plan.passes, key=lambda p: p.memory)
     way = f"use --block {_csv(fitting)}" if fitting else f"no block fits in less than {BASELINE / 2**20:.0f} MiB"
     raise PlanRefused(
-        f"a worker needs {plan.memory / 2**20:.0f} MiB for blocks of {_csv(plan.block)} in the pass '{step.name}', but --memory "
+        f"a worker needs {plan.memory / 2**20:.0f} MiB for blocks of {_csv(plan.block)} in '{step.name}', but --memory "
         f"leaves it {limit / 2**20:.0f} MiB; {way}, or give it more --memory"
     )
 
