@@ -41,7 +41,7 @@ from cristae.pipeline.placing import (
     sweep,
 )
 from cristae.pipeline.publishing import TAKEN, in_the_way, publish_outputs, refuse_taken
-from cristae.pipeline.status import opened, places
+from cristae.pipeline.status import facts_of, places
 from cristae.store.bundle import write_bytes
 from cristae.store.claim import Claim
 from cristae.store.zarr_arrays import RECENT_BYTES
@@ -246,7 +246,7 @@ def _finished(job: Job, found: gen.Generation) -> bool:
     if not (found.folder / "complete.json").exists() or not all(map(occupied, job.expected)) or _gone(job, found):
         return False
     try:
-        opened(job.state)
+        facts_of(found)
     except Damaged:
         return False  # what a damaged file said is written again
     except InvalidInput:

@@ -100,12 +100,27 @@ def opened(state: Path) -> tuple[Generation, Work, Journal]:
     Raises
     ------
     InvalidInput : if the run was stopped before it wrote its facts, or was written by another version.
+    Damaged : if they cannot be read.
     """
     generation = latest(state)
     assert generation is not None
+    work = facts_of(generation)
+    journal = Journal(generation.folder, [len(work.layout(p)) for p in work.passes])
+    for record in journal.ledger.read():
+        journal.apply(record)
+    return generation, work, journal
+
+
+def facts_of(generation: Generation) -> Work:
+    """The facts of a run, as workers read them.
+
+    Raises
+    ------
+    InvalidInput, Damaged : as `opened`.
+    """
     path = generation.folder / "work.pkl"
     if not path.exists():
-        raise InvalidInput(f"{state} was stopped before it began; give its command again")
+        raise InvalidInput(f"{generation.folder.parent} was stopped before it began; give its command again")
     try:
         work = load_work(str(path), str(path.stat().st_mtime_ns))
     except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
@@ -114,14 +129,10 @@ def opened(state: Path) -> tuple[Generation, Work, Journal]:
         ) from error
     except (AttributeError, ImportError, TypeError):
         raise InvalidInput(
-            f"{state} was written by another version of cristae, which this one cannot read; its results are whole all the same: open "
-            "them, or make them again with --fresh"
+            f"{generation.folder.parent} was written by another version of cristae, which this one cannot read; its results are whole "
+            "all the same: open them, or make them again with --fresh"
         ) from None
-    work = _here(work, generation)
-    journal = Journal(generation.folder, [len(work.layout(p)) for p in work.passes])
-    for record in journal.ledger.read():
-        journal.apply(record)
-    return generation, work, journal
+    return _here(work, generation)
 
 
 def _here(work: Work, generation: Generation) -> Work:
