@@ -94,7 +94,7 @@ def compose(
 def write_png(path: Path | str, rgb: np.ndarray) -> None:
     """Write (y, x, 3) uint8 as PNG; the file appears whole or not at all."""
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         Image.fromarray(rgb).save(unfinished, format="PNG", compress_level=1)
         os.replace(unfinished, path)
