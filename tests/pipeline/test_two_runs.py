@@ -214,3 +214,14 @@ def test_another_input_is_named_as_such(cell: Path, tmp_path: Path) -> None:
         done(make(cell), Settings("none"))
         with pytest.raises(PlanRefused, match="was made from cell, not from other"):
             execute(make(other), Settings("none"), lambda event: None)
+
+
+def test_a_run_that_never_came_into_place_owns_nothing_there(cell: Path) -> None:
+    """What the user put where an unfinished run would write is hers, and that run was not replaced by anybody."""
+    stopped_run(job(cell, "late", sigma=0.2))
+    (cell.parent / "out" / "objects.csv").write_text("hers")
+    done(job(cell), Settings("none", block=HERE.block, fresh=True))
+    (kept,) = (cell.parent / "out").rglob("foreign/objects.csv")
+    assert kept.read_text() == "hers"
+    with pytest.raises(PlanRefused, match="came there since this run was begun"):
+        execute(job(cell, "late", sigma=0.2), HERE, lambda event: None)

@@ -40,7 +40,7 @@ from cristae.pipeline.placing import (
     record_places,
     sweep,
 )
-from cristae.pipeline.publishing import TAKEN, in_the_way, publish_outputs, refuse_taken
+from cristae.pipeline.publishing import in_the_way, publish_outputs, refuse_taken
 from cristae.pipeline.status import facts_of, places
 from cristae.store.bundle import write_bytes
 from cristae.store.claim import Claim
@@ -290,7 +290,7 @@ def _course(job: Job, settings: Settings, key: dict[str, Any], found: gen.Genera
         return "begin"
     if not settings.fresh:
         refuse_taken(found, job.root, job.name)
-    complete = (found.folder / "complete.json").exists() or (found.folder / TAKEN).exists()
+    complete = (found.folder / "complete.json").exists() or gen.taken_by(found) is not None
     started = tuple(found.frozen["block"])
     other_block = settings.block is not None and block_of(job, settings) != started
     if settings.fresh and (complete or other_block or dict(found.key) != key):

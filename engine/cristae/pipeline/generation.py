@@ -34,6 +34,10 @@ from cristae.store.bundle import write_bytes
 PACKAGES = ("cristae", "numpy", "scipy", "scikit-image", "zarr", "numba", "connected-components-3d", "dask")
 
 
+TAKEN = "taken.json"
+"""In a generation whose results were moved aside for those of another run: by which."""
+
+
 @dataclass(frozen=True)
 class Generation:
     """One attempt: where it lies, the key it was started under, and what was frozen then."""
@@ -83,6 +87,12 @@ def _unreadable(path: Path, error: Exception) -> Damaged:
 
 def _digest(*facts: Any) -> str:
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def taken_by(generation: Generation) -> str | None:
+    """The run for whose results those of this one were moved aside."""
+    path = generation.folder / TAKEN
+    return str(told(path)["by"]) if path.exists() else None
 
 
 def begin(root: Path, number: int, key: Mapping[str, Any], frozen: Mapping[str, Any]) -> Generation:

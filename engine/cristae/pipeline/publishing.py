@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cristae.blocks.protocol import reached
 from cristae.errors import PlanRefused
-from cristae.pipeline.generation import Generation, latest, told
+from cristae.pipeline.generation import TAKEN, Generation, latest, taken_by, told
 from cristae.pipeline.job import Job
 from cristae.pipeline.placing import is_published, occupied, outputs, relative, staged_place
 from cristae.store.bundle import write_bytes
@@ -28,18 +28,10 @@ GUESTS = (".cristae", "labels", "tables")
 DERIVED = ("export", "report.html")
 """What other commands made of a result, beside it: it goes where the result goes."""
 
-TAKEN = "taken.json"
-
 
 def in_the_way(job: Job) -> list[str]:
     """What lies where the outputs of a job belong, relative to its root."""
     return sorted(relative(final, job.root) for final in job.finals if occupied(final))
-
-
-def taken_by(generation: Generation) -> str | None:
-    """The run for whose results those of this one were moved aside."""
-    path = generation.folder / TAKEN
-    return str(told(path)["by"]) if path.exists() else None
 
 
 def publish_outputs(job: Job, generation: Generation, lost: Container[int]) -> None:
@@ -77,14 +69,14 @@ def _refuse_strangers(job: Job, generation: Generation) -> None:
 
 def _move_aside(job: Job, generation: Generation) -> None:
     aside = job.state / f"gen-{generation.number - 1:04d}"
-    others = {state: finals_of(run) for state in _others(job) if (run := latest(state)) is not None}
+    others = [(run, finals_of(run)) for state in _others(job) if (run := latest(state)) is not None]
     own = finals_of(before) if (before := _before(job, generation)) is not None else set()
     derived = [job.root / name for name in DERIVED] if job.extra.get("command") == "run" and own else []
-    moves = [final for final in {**dict.fromkeys((*job.finals, *sorted(own), *derived))} if occupied(final)]
-    for state, finals in others.items():
-        if finals & set(moves) and (run := latest(state)) is not None:
+    moves = [final for final in dict.fromkeys((*job.finals, *sorted(own), *derived)) if occupied(final)]
+    for run, finals in others:
+        if finals & set(moves):
             write_bytes(run.folder / TAKEN, json.dumps({"by": job.name}).encode())
-    known = own.union(derived, *others.values())
+    known = own.union(derived, *(finals for _, finals in others))
     for final in moves:
         kept = aside / ("replaced" if final in known else "foreign") / _inside(final, job.root)
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -97,9 +89,9 @@ def _move_aside(job: Job, generation: Generation) -> None:
 
 
 def finals_of(generation: Generation) -> set[Path]:
-    """Where the results of a run lie, or belong."""
+    """Where the results of a run lie; nothing of one whose results never came into place."""
     path, root = generation.folder / "outputs.json", generation.folder.parents[2]
-    return {root / fact["final"] for fact in told(path)} if path.exists() else set()
+    return {root / fact["final"] for fact in told(path)} if is_published(generation) and path.exists() else set()
 
 
 def _others(job: Job) -> list[Path]:

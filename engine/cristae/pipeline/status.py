@@ -14,7 +14,7 @@ import numpy as np
 from cristae.blocks.journal import ASIDE, COMMITTED, Journal, summary_of
 from cristae.blocks.work import Work, load_work
 from cristae.errors import Damaged, InvalidInput
-from cristae.pipeline.generation import Generation, latest, told
+from cristae.pipeline.generation import Generation, latest, taken_by, told
 from cristae.store.claim import holder
 from cristae.store.volume import Volume
 
@@ -90,7 +90,7 @@ def runs_at(path: str, *, replaced: bool = False) -> list[Path]:
 
 def _runs(root: Path, replaced: bool) -> list[Path]:
     runs = {p: found for p in sorted((root / ".cristae").iterdir()) if (found := latest(p)) is not None}
-    here = [p for p, found in runs.items() if replaced or not (found.folder / "taken.json").exists()]
+    here = [p for p, found in runs.items() if replaced or taken_by(found) is None]
     return here or list(runs)
 
 
