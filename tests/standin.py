@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 import scipy.ndimage
+import scipy.special
 
 from cristae.array import LIBRARIES, Library
 
@@ -99,7 +100,7 @@ def device(host: np.ndarray) -> StandIn:
 @contextmanager
 def installed() -> Iterator[None]:
     """While this holds, `cristae.array` knows the stand-in as a library."""
-    modules = {NAME: np, f"{NAME}_ndimage": scipy.ndimage, f"{NAME}_fft": scipy.fft}
+    modules = {NAME: np, f"{NAME}_ndimage": scipy.ndimage, f"{NAME}_fft": scipy.fft, f"{NAME}_special": scipy.special}
     for name, module in modules.items():
         sys.modules[name] = _Mirror(name, module)
     LIBRARIES[NAME] = Library(*modules)

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from cristae.errors import CristaeError, Stopped, UsageError
-from cristae_cli import after
+from cristae_cli import after, simulate
 from cristae_cli import options as o
+from cristae_cli.running import run_job as carry_out
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +47,7 @@ def convert(
 
     inner = o.shape(chunk, "--chunk")
     job = convert_job(src, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene, crop), inner)
-    _execute(job, o.settings(cluster, memory, shard or block, device, fresh, chunk, pyramid))
+    carry_out(job, o.settings(cluster, memory, shard or block, device, fresh, chunk, pyramid))
 
 
 @app.command()
@@ -74,7 +75,7 @@ def label(
 
     params = {"connectivity": connectivity, "min_voxels": min_voxels, "multilabel": multilabel}
     job = label_job(mask, dst, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene), params)
-    _execute(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
+    carry_out(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
 
 
 @app.command()
@@ -102,7 +103,7 @@ def measure(
 
     chosen = [c.strip() for c in columns.split(",")] if columns is not None else None
     job = measure_job(labels, out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene), image, chosen)
-    _execute(job, o.settings(cluster, memory, block, device, fresh))
+    carry_out(job, o.settings(cluster, memory, block, device, fresh))
 
 
 @app.command()
@@ -153,7 +154,7 @@ def run(
         _plan(job, settings, probe=False, json=False)
         say(f"a run would {course}")
     else:
-        _execute(job, settings, on_finish)
+        carry_out(job, settings, on_finish)
 
 
 @app.command()
@@ -279,7 +280,9 @@ def _plan(job: Any, settings: Any, probe: bool, json: bool, workers: int | None 
     show_plan(made, limit, job.choices, timed, workers, json)
 
 
-for command in (after.status, after.audit, after.view, after.report, after.export, after.clean):
+app.add_typer(simulate.app, name="simulate")
+
+for command in (after.status, after.audit, after.view, after.report, after.export, after.clean, simulate.psf):
     app.command()(command)
 
 
@@ -317,27 +320,6 @@ def demo(
     with progress() as listen:
         shown = show(folder, listen, say)
     show_demo(shown, folder)
-
-
-def _execute(job: Any, settings: Any, on_finish: str | None = None) -> None:
-    from cristae.pipeline.execute import execute
-    from cristae_cli.talk import progress, say, tell
-
-    code = 1
-    try:
-        with progress() as listen:
-            outcome = execute(job, settings, listen)
-        code = 0
-    except (CristaeError, Stopped) as error:
-        code = error.exit_code
-        raise
-    finally:
-        if on_finish is not None:
-            tell(on_finish, code, job.root)
-    if outcome.status == "nothing to do":
-        say("nothing to do: the result is complete")
-    for path in outcome.outputs:
-        print(path)
 
 
 def main() -> None:

@@ -287,12 +287,17 @@ def show_demo(shown: Any, folder: Any) -> None:
     for row in largest.iter_rows():
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
     console.print(table)
+    console.print(
+        f"{shown.pairs} of {shown.true} true objects have a partner in the result; measured volume beside the true one: "
+        f"bias {100 * shown.bias:+.0f} %, spread {100 * shown.spread:.0f} %"
+    )
     _rows(
         [
-            ("picture", str(shown.overview)),
+            ("picture", str(shown.picture)),
             ("table", str(shown.table)),
             ("next", f"cristae info {shown.image}"),
             ("", "cristae run mitochondria YOUR.tif --out results"),
+            ("", "cristae simulate list"),
             ("delete", f"rm -r {folder}"),
         ]
     )

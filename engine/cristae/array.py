@@ -26,11 +26,12 @@ class Library:
     namespace: str
     ndimage: str
     fft: str
+    special: str
 
 
 LIBRARIES: dict[str, Library] = {
-    "numpy": Library("numpy", "scipy.ndimage", "scipy.fft"),
-    "cupy": Library("cupy", "cupyx.scipy.ndimage", "cupyx.scipy.fft"),
+    "numpy": Library("numpy", "scipy.ndimage", "scipy.fft", "scipy.special"),
+    "cupy": Library("cupy", "cupyx.scipy.ndimage", "cupyx.scipy.fft", "cupyx.scipy.special"),
 }
 """Libraries by the root module of their array type; a test may add a stand-in."""
 
@@ -56,6 +57,11 @@ def ndimage(array: Array) -> Any:
 def fft(array: Array) -> Any:
     """The library's Fourier transforms: `scipy.fft` or `cupyx.scipy.fft`."""
     return import_module(LIBRARIES[library(array)].fft)
+
+
+def special(array: Array) -> Any:
+    """The library's special functions: `scipy.special` or `cupyx.scipy.special`."""
+    return import_module(LIBRARIES[library(array)].special)
 
 
 def pick(array: Array, plain: Callable[..., Any], **fast: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,13 @@ from cristae.morphology import finish_rows
 from cristae.morphology.intensity import intensity
 from cristae.morphology.moments import index, shape
 from cristae.morphology.surface import surface, topology, windows
+from cristae.optics import richardson_lucy, wiener
+from cristae.optics.microscope import microscope
+from cristae.pipeline.pointing import point
 from cristae.pipeline.projection import projections
-from cristae.pipeline.specimen import specimen
+from cristae.simulation.cells import Scene
+from cristae.simulation.exposure import cell_image, cell_runs, cell_truth
+from cristae.simulation.tiles import Tiles, tile, tile_truth
 
 VOXEL_UM = {2: (0.13, 0.1), 3: (0.25, 0.11, 0.1)}
 
@@ -172,6 +178,16 @@ def landscape(shape: Shape, dtype: str, seed: int) -> Arrays:
     rng = np.random.default_rng(seed)
     found = rng.integers(0, 256 if seed % 2 else 12, shape)
     return [np.where(rng.random(shape) < 0.9, found, np.finfo("float32").min).astype(dtype)]
+
+
+def faint(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """An image whose brightest voxel shows 100, for stages whose tolerance is stated for that."""
+    return [np.minimum(found, 100) for found in image(shape, dtype, seed)]
+
+
+def dark(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """For measures that know their objects without looking."""
+    return [np.zeros(shape, dtype)]
 
 
 def nothing(shape: Shape, dtype: str, seed: int) -> Arrays:
@@ -318,6 +334,19 @@ THRESHOLD: dict[str, Any] = {"facts": ("voxel_um", "dtype"), "weighed": True}
 BALL: dict[str, Any] = {**THRESHOLD, "reference": by_scipy_with_a_ball}
 ROWS: dict[str, Any] = {"shown": table, "weighed": True}
 RADII = {"min": 0.15, "max": 0.3, "scales": 2}
+BEAD = str(Path(__file__).parents[1] / "optics" / "bead.ome.tif")
+BLURRED: dict[str, Any] = {"library_tolerance": 1e-2}
+
+SCENES = [
+    (Scene("cell-epi", (30, 60, 90), 3, (0.3, 0.15, 0.15), contacts=0.7), "mito"),
+    (Scene("cell-oil", (40, 50, 270), 4, (0.2, 0.1, 0.1)), "lysosome"),
+    (Scene("cell-confocal", (33, 70, 60), 5, (0.3, 0.2, 0.2)), "nucleus"),
+]
+TILES = [
+    Tiles("physeg-airy1-vesicle", 3),
+    Tiles("physeg-epi1-mito", 4, "otsu-eroded"),
+    Tiles("physeg-epi2-mito", 5, "solid"),
+]
 
 STAGES: list[Case] = [
     *_each(gaussian, {"sigma_um": 0.17}, image, IMAGES + ",2 float64", reference=gaussian_by_scipy,
@@ -380,8 +409,20 @@ STAGES: list[Case] = [
     *_each(downsample, {"factors": (3, 2), "how": "mode"}, mask, "2 bool"),
     *_each(downsample, {"factors": (2, 2, 2), "how": "stride"}, image, "3 uint16", reference=first_by_hand,
            slack="the first voxel of a cell stands for it", **WEIGHED),
-    *(Case(specimen, {"shape": size, "voxel_um": (0.3, 0.15, 0.15), "seed": 3, "tubes": 3.0, "noise": 1.0}, nothing,
-           facts=(), shape=size) for size in ((20, 60, 90), (5, 200, 170))),
+    *_each(richardson_lucy, {"microscope": "epi1", "radius_um": 0.3, "depth_radius_um": 0.5, "iterations": 3, "background": 4.0}, faint,
+           "3 uint16, 2 uint8", **BLURRED, **WEIGHED),
+    *_each(richardson_lucy, {"microscope": "confocal", "depth_um": 1.0, "radius_um": 0.25, "depth_radius_um": 0.5, "iterations": 10,
+           "tv": 0.01}, faint, "3 uint8, 2 uint16", **BLURRED, **WEIGHED),
+    *_each(richardson_lucy, {"psf": BEAD, "radius_um": 0.3, "iterations": 2}, faint, "3 uint16", **BLURRED),
+    *_each(wiener, {"microscope": "epi1", "depth_um": 1.0, "radius_um": 0.3, "depth_radius_um": 0.5, "noise": 0.003}, faint,
+           "3 uint16, 2 uint8", **BLURRED, **WEIGHED),
+    *_each(wiener, {"psf": BEAD, "radius_um": 0.3, "depth_radius_um": 0.5}, faint, "3 uint8, 3 int32", **BLURRED),
+    *(Case(cell_image, {"scene": scene, "organelle": kind}, nothing, facts=(), shape=scene.shape) for scene, kind in SCENES),
+    *(Case(cell_truth, {"scene": scene, "organelle": kind}, nothing, facts=(), shape=scene.shape) for scene, kind in SCENES),
+    *(Case(tile, {"tiles": tiles}, nothing, ndim=2, facts=(), shape=(256, 256)) for tiles in TILES),
+    Case(point, {"scope": microscope("epi1"), "shape": (9, 15, 17), "voxel_um": (0.2, 0.1, 0.09), "depth_um": 1.0}, nothing, facts=(),
+         shape=(9, 15, 17)),
+    *(Case(tile_truth, {"tiles": tiles}, nothing, ndim=2, facts=(), shape=(256, 256)) for tiles in TILES),
 ]  # fmt: skip
 
 MEASURES: list[Case] = [
@@ -397,6 +438,7 @@ MEASURES: list[Case] = [
     *_each(projections, {}, labels_and_image, "3 uint16, 3 float32, 2 uint8", **WEIGHED),
     *_each(histogram, {"bins": 64, "scope": "image"}, image, "3 float32, 2 float64", facts=("ndim", "dtype"), **WEIGHED),
     *_each(histogram, {}, signed, "3 int32, 2 int16", facts=("ndim", "dtype"), **WEIGHED),
+    *(Case(cell_runs, {"scene": scene, "organelle": kind}, dark, facts=(), shape=scene.shape) for scene, kind in SCENES),
 ]  # fmt: skip
 
 SHOWN = {
@@ -425,6 +467,20 @@ CASES: list[Case] = [*STAGES, *MEASURES, *_asked([*STAGES, *MEASURES])]
 
 HEAVY: list[Case] = [
     *(c for c in CASES if c.weighed and getattr(c.build(), "reads_array", True)),
-    Case(specimen, {"shape": (128, 512, 512)}, nothing, facts=(), shape=(128, 512, 512)),
+    Case(
+        cell_image,
+        {"scene": Scene("cell-epi", (64, 512, 512)), "organelle": "mito"},
+        nothing,
+        facts=(),
+        shape=(64, 512, 512),
+    ),
+    Case(
+        cell_truth,
+        {"scene": Scene("cell-epi", (64, 512, 512)), "organelle": "mito"},
+        nothing,
+        facts=(),
+        shape=(64, 512, 512),
+    ),
+    Case(tile, {"tiles": Tiles("sam-mito", 1)}, nothing, ndim=2, facts=(), shape=(512, 512)),
 ]
 """What the law of memory weighs."""

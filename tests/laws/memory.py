@@ -1,6 +1,6 @@
 """The law of memory: what one call holds at most is what its cost declares, and not much less.
 
-    declared   input + output + cost.bytes_per_voxel for each voxel of the (first) input box; a measure has no output
+    declared   input + output + cost.bytes_per_voxel for each voxel of the (first) input box + cost.fixed_bytes; a measure has no output
     measured   the highest resident memory during the call, less the process's own before it had any voxels
 
     measured <= declared, and declared + baseline <= 1.5 x (measured + baseline)
@@ -109,7 +109,9 @@ def measure_here(case: Case) -> Measured:
     given = sum(a.nbytes for a in arrays)
     made = out.nbytes if isinstance(fact, Stage) else 0
     voxels = prod(shape)
-    return Measured(baseline, int(given + made + fact.cost.bytes_per_voxel * voxels), peak, voxels)
+    return Measured(
+        baseline, int(given + made + fact.cost.bytes_per_voxel * voxels + fact.cost.fixed_bytes), peak, voxels
+    )
 
 
 def _large(case: Case) -> Shape:

@@ -259,7 +259,8 @@ def _block_memory(work: Work, step: Pass, image: int, specs: Sequence[Spec], gri
     shown += [(r, boxes[i]) for i, r in step.joins.items()]
     beside = sum(box.size * np.dtype(work.spec(image, r.array).dtype).itemsize for r, box in shown)
     work_bytes = [
-        sizes[i] + sizes[i + 1] + boxes[i].size * s.cost.bytes_per_voxel for i, s in enumerate(step.chain)
+        sizes[i] + sizes[i + 1] + boxes[i].size * s.cost.bytes_per_voxel + s.cost.fixed_bytes
+        for i, s in enumerate(step.chain)
     ] + [sizes[-1] + core.size * a.measure.cost.bytes_per_voxel for a in step.measures]
     out = core.size * np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     computing = max([w - (sizes[0] if i == 0 and source else 0) for i, w in enumerate(work_bytes)], default=0)

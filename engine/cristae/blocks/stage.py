@@ -69,10 +69,11 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one call needs, per voxel of its (first) input box, beyond input and output themselves."""
+    """What one call needs, per voxel of its (first) input box, beyond input and output themselves, and of any call."""
 
     bytes_per_voxel: float = 0.0
     ns_per_voxel: float = 1.0
+    fixed_bytes: float = 0.0  # whatever the size of the box: tables, or a part that is always computed as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,11 @@ class Local:
 def same_spec(spec: Spec) -> Spec:
     """The output of a stage that keeps shape, dtype and voxel size."""
     return Spec(spec.shape, spec.dtype, spec.voxel_um)
+
+
+def no_input(out: Box) -> tuple[Box, ...]:
+    """What a stage reads that makes its output from nothing."""
+    return ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -328,7 +329,8 @@ class _Job:
             raise Superseded("a newer run has claimed this output; this one writes no more")
         frame, _, grid, index = self.place(block)
         volume, level = self.volume(frame, self.step.sink)
-        t, c = self.own_t(frame), (frame.c if "c" in volume.axes else 0)
+        own_c = frame.c if self.step.into is None else self.step.into
+        t, c = self.own_t(frame), (own_c if "c" in volume.axes else 0)
         array = array.astype(volume.dtype, copy=False)
         puts = volume.write(grid.core(index), array, t=t, c=c, level=level)
         prefix = f"{level}/"
@@ -392,6 +394,11 @@ def checksum(array: np.ndarray) -> int:
 
 def peak_memory() -> int:
     """Bytes this process held at most, 0 where the system does not say."""
+    with suppress(
+        OSError, ValueError
+    ):  # the other figure of Linux starts with what the process held that started this one
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024
     try:
         import resource
     except ImportError:  # Windows

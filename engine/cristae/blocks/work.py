@@ -61,6 +61,7 @@ class Pass:
     grid_of: str | None = None  # where no voxel is read: the array whose blocks are walked
     before: tuple[Pass, ...] = ()  # done first and in memory, where the image is one block
     joins: Mapping[int, Ref] = field(default_factory=dict)  # by stage, a second input, read where its first is
+    into: int | None = None  # the channel of the sink that is written; None is the frame's own
     ahead: bool = True  # read the next block while one is computed; not where what is read is several times the block
 
     @property
@@ -135,7 +136,8 @@ class Work:
     def levels(self, image: int, array: str) -> tuple[tuple[int, ...], ...]:
         """Factors of the coarser levels of an array that later passes will fill, relative to level 0."""
         fine = self.spec(image, array).shape
-        coarse = [self.specs(image, p)[-1] for p in self.passes if p.sink and p.sink.startswith(f"{array}:")]
+        coarser = {p.sink: p for p in self.passes if p.sink and p.sink.startswith(f"{array}:")}
+        coarse = [self.specs(image, p)[-1] for p in coarser.values()]
         size = self.spec(image, array).voxel_um
         assert all(len(c.shape) == len(fine) for c in coarse)
         return tuple(tuple(round(v / s) for v, s in zip(c.voxel_um, size, strict=True)) for c in coarse)

@@ -31,13 +31,14 @@ def _pyramids(job: Job, work: Work) -> list[Pass]:
             continue
         spec = max((work.specs(n, step)[-1] for n in range(len(job.images))), key=lambda s: s.shape)
         voxel, before = spec.voxel_um, step.sink
-        channel = None if output.every_channel else 0
+        channel = step.into if step.into is not None else None if output.every_channel else 0
+        of = "" if step.into is None else f" of channel {step.into}"
         for level, factors in enumerate(pyramid_steps(pyramid_factors(spec.shape, spec.voxel_um)), 1):
             how: How = "mode" if output.kind == "label" else "mean"
             stage = downsample(factors, voxel_um=voxel, how=how)
             after = f"{step.sink}:{level}"
-            name, source = f"{step.sink}: level {level}", Ref(before, channel)
-            passes.append(Pass(name, source, (stage,), ({},), (), after, ahead=False))
+            name, source = f"{step.sink}: level {level}{of}", Ref(before, channel)
+            passes.append(Pass(name, source, (stage,), ({},), (), after, into=step.into, ahead=False))
             voxel, before = tuple(v * f for v, f in zip(voxel, factors, strict=True)), after
     return passes
 

@@ -127,4 +127,6 @@ def block_of(job: Job, settings: Settings) -> Shape:
 
 def voxel_bytes(job: Job) -> int:
     """Bytes of all input voxels as float32: what decides whether processes are worth their start."""
+    if "frames" in job.extra:  # made from nothing
+        return int(4 * prod(job.extra["shape"]) * job.extra["frames"])
     return sum(4 * prod(v.spatial_shape) for frame in job.frames for v in job.images[frame.image].volumes.values())

@@ -11,7 +11,7 @@ from typing import Any
 from cristae.blocks.stage import Spec, Stage
 from cristae.errors import InvalidConfiguration
 
-ROOMS = ("filters", "labels")
+ROOMS = ("filters", "labels", "optics")
 PLANNED = ("segment", "skeleton")
 """Steps that the format knows and that are not built yet; a file that names one is valid, and a run says so."""
 

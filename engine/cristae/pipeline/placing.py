@@ -112,9 +112,13 @@ def make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation: 
         spec = work.specs(n, step)[-1]
         output = outputs_of.get(n)
         shape, axes = spec.shape, "zyx"[-spec.ndim :]
-        if output is not None and output.every_channel and like is not None and "c" in like.axes:
-            shape, axes = (max(f.c for f in frames) + 1, *shape), "c" + axes
-        if like is not None and "t" in like.axes:
+        if (
+            output is not None
+            and output.every_channel
+            and (len(output.channels) > 1 if like is None else "c" in like.axes)
+        ):
+            shape, axes = (len(output.channels) if like is None else max(f.c for f in frames) + 1, *shape), "c" + axes
+        if len({f.t for f in frames}) > 1 if like is None else "t" in like.axes:
             shape, axes = (len({f.t for f in frames}), *shape), "t" + axes
         made = create_volume(
             place,

@@ -1,0 +1,263 @@
+"""Simulating: `cristae simulate cell` and `cristae simulate tiles` as jobs, and the tables of truth that they leave.
+
+tables/KIND/table.parquet   a row an object: exact volume, surface, length, radius, centre of mass
+tables/KIND/lines.parquet   the centre lines of tubes, with their radius
+tables/KIND/runs.parquet    the instance store: every object's own voxels as rows of voxels, where they overlap too
+tables/KIND/table.json      unit and definition of every column
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cristae.blocks import answers as stored
+from cristae.blocks.work import Asked, Frame, Image, Pass, Target, Work, group_of
+from cristae.errors import InvalidConfiguration
+from cristae.pipeline.inputs import absolute
+from cristae.pipeline.job import ArrayOutput, FileOutput, Job
+from cristae.pipeline.jobs import stem
+from cristae.simulation.cells import Scene, Thing, centroid
+from cristae.simulation.exposure import cell_image, cell_runs, cell_truth, facts_of
+from cristae.simulation.shapes import Tube, count
+from cristae.simulation.tiles import Tiles, rows, tile, tile_truth
+from cristae.store.bundle import Bundle, write_bytes
+from cristae.store.facts import Channel
+from cristae.store.tables import TableWriter
+
+AT_ONCE = 4096
+LINE_UM = 0.1
+"""Between the points of a centre line in its table."""
+
+DEFINITIONS: Mapping[str, tuple[str, str]] = {
+    "image": ("", "name of the image"),
+    "t": ("", "time point; of tiles the number of the tile"),
+    "label": ("", "the object's label"),
+    "kind": ("", "shape of the object"),
+    "cell": ("", "number of the cell it lies in"),
+    "crop": ("", "number of the crop in the montage it lies in"),
+    "voxels": ("", "voxels whose centre lies in the object, its overlaps with others included"),
+    "volume_um3": ("um3", "exact volume of the shape"),
+    "surface_um2": ("um2", "exact area of the closed shape"),
+    "area_um2": ("um2", "exact area of the membrane; an open tube has none over its ends"),
+    "length_um": ("um", "arc length of the centre line; 0 for balls"),
+    "radius_um": ("um", "radius of the tube or ball; of a nucleus that of the ball with its volume"),
+    "emitters": ("", "emitters of the object"),
+    "centroid_z_um": ("um", "centre of mass; the centre of the first voxel is at 0, as in measured tables"),
+    "centroid_y_um": ("um", "centre of mass; the centre of the first voxel is at 0, as in measured tables"),
+    "centroid_x_um": ("um", "centre of mass; the centre of the first voxel is at 0, as in measured tables"),
+    "middle_z_um": ("um", "middle of the object's box, above the coverslip"),
+    "middle_y_um": ("um", "middle of the object's box, from the corner of the tile"),
+    "middle_x_um": ("um", "middle of the object's box, from the corner of the tile"),
+}
+
+
+def cell_job(scene: Scene, out: str, organelles: Sequence[str] = ()) -> Job:
+    """A volume of cells: a channel, labels and tables for each kind of organelle."""
+    final = store_path(out)
+    kinds = list(organelles) or list(scene.organelles)
+    passes, targets, files = [], [Target("image", "image")], []
+    channels = [Channel(kind, facts_of(scene, kind).get("color")) for kind in kinds]
+    arrays = [ArrayOutput("image", 0, "image", final, channels=tuple(channels), every_channel=True)]
+    for number, kind in enumerate(kinds):
+        passes.append(
+            Pass(f"simulate: {kind}", None, (cell_image(scene, kind),), ({},), (), "image", into=number, ahead=False)
+        )
+    for kind in kinds:
+        asked = Asked(f"{kind}/runs", cell_runs(scene, kind))
+        passes.append(Pass(f"truth: {kind}", None, (cell_truth(scene, kind),), ({},), (asked,), kind))
+        targets.append(Target(kind, "label"))
+        arrays.append(ArrayOutput(kind, 0, "label", final / "labels" / kind, final, "../../"))
+        folder = final / "tables" / kind
+        files += [
+            FileOutput(folder / "table.parquet", CellTruth(scene, kind)),
+            FileOutput(folder / "lines.parquet", CentreLines(scene, kind)),
+            FileOutput(folder / "runs.parquet", Runs(f"{kind}/runs")),
+            FileOutput(folder / "table.json", Described(f"{kind}: the truth of a simulation")),
+        ]
+    extra = {"command": "simulate cell", "shape": list(scene.shape), "frames": len(kinds), "scene": repr(scene)}
+    return Job(
+        "simulate",
+        final,
+        (Image(stem(final), {}),),
+        (Frame(0, 0),),
+        tuple(passes),
+        tuple(targets),
+        tuple(arrays),
+        tuple(files),
+        extra=extra,
+    )
+
+
+def tiles_job(tiles: Tiles, number: int, out: str) -> Job:
+    """So many tiles as the time points of one image, their labels and the table of their objects."""
+    if number < 1:
+        raise InvalidConfiguration(f"--count {number}: give 1 tile or more")
+    final, kind = store_path(out), str(tiles.facts["organelle"])
+    folder = final / "tables" / kind
+    return Job(
+        "simulate",
+        final,
+        (Image(stem(final), {}),),
+        tuple(Frame(0, t) for t in range(number)),
+        (
+            Pass("simulate: tiles", None, (tile(tiles),), ({},), (), "image"),
+            Pass(f"truth: {kind}", None, (tile_truth(tiles),), ({},), (), kind),
+        ),
+        (Target("image", "image"), Target(kind, "label")),
+        (
+            ArrayOutput("image", 0, "image", final, channels=(Channel(kind),)),
+            ArrayOutput(kind, 0, "label", final / "labels" / kind, final, "../../"),
+        ),
+        (
+            FileOutput(folder / "table.parquet", TileTruth(tiles, number)),
+            FileOutput(folder / "table.json", Described(f"{kind}: the truth of simulated tiles")),
+        ),
+        extra={"command": "simulate tiles", "shape": [tiles.side] * 2, "frames": number, "tiles": repr(tiles)},
+    )
+
+
+def store_path(out: str) -> Path:
+    """Where a simulated store goes."""
+    path = Path(absolute(out))
+    if path.suffix != ".zarr":
+        raise InvalidConfiguration(f"--out {out}: the store's name ends in .zarr, such as {stem(path)}.ome.zarr")
+    return path
+
+
+@dataclass(frozen=True)
+class CellTruth:
+    """The table of one kind of organelle."""
+
+    scene: Scene
+    organelle: str
+
+    def __call__(self, work: Work, path: Path) -> dict[str, Any]:
+        answer = Bundle(stored.answer_path(work.folder, f"{self.organelle}/runs"))
+        found = stored.taken(answer, group_of("frame", work.frames[0], 0))
+        voxels = dict(zip(found["id"].tolist(), found["voxels"].tolist(), strict=True))
+        objects = 0
+        with TableWriter(path) as out:
+            for things in _batches(self.scene.every(self.organelle)):
+                out.write(self.columns(work.images[0].name, things, voxels))
+                objects += len(things)
+        return {f"objects.{self.organelle}": objects}
+
+    def columns(self, image: str, things: Sequence[Thing], voxels: Mapping[int, int]) -> dict[str, np.ndarray]:
+        facts = facts_of(self.scene, self.organelle)
+        half = 0.5 * np.array(self.scene.voxel_um)
+        middle = np.array([centroid(thing.shape) - half for thing in things]).reshape(-1, 3)
+        shapes = [thing.shape for thing in things]
+        n = len(things)
+        return {
+            "image": np.full(n, image, dtype=object),
+            "t": np.zeros(n, np.int32),
+            "label": np.array([thing.id for thing in things], np.uint32),
+            "kind": np.full(n, facts["kind"], dtype=object),
+            "cell": np.array([thing.cell for thing in things], np.int32),
+            "voxels": np.array([voxels.get(thing.id, 0) for thing in things], np.int64),
+            "volume_um3": np.array([shape.volume_um3 for shape in shapes]),
+            "surface_um2": np.array([shape.area_um2 for shape in shapes]),
+            "length_um": np.array([shape.length_um if isinstance(shape, Tube) else 0.0 for shape in shapes]),
+            "radius_um": np.array([getattr(s, "radius_um", (0.75 * s.volume_um3 / np.pi) ** (1 / 3)) for s in shapes]),
+            "emitters": np.array([count(s, facts["density"], facts["labelling"]) for s in shapes], np.int64),
+            **{f"centroid_{axis}_um": middle[:, n] for n, axis in enumerate("zyx")},
+        }
+
+
+@dataclass(frozen=True)
+class CentreLines:
+    """Points along every tube."""
+
+    scene: Scene
+    organelle: str
+
+    def __call__(self, work: Work, path: Path) -> dict[str, Any]:
+        half = 0.5 * np.array(self.scene.voxel_um)
+        with TableWriter(path) as out:
+            out.write(self._columns([], half))
+            for things in _batches(self.scene.every(self.organelle)):
+                out.write(self._columns([thing for thing in things if isinstance(thing.shape, Tube)], half))
+        return {}
+
+    def _columns(self, things: Sequence[Thing], half: np.ndarray) -> dict[str, np.ndarray]:
+        parts: list[np.ndarray] = [np.empty((0, 6))]
+        for thing in things:
+            assert isinstance(thing.shape, Tube)
+            u, s, _ = thing.shape.line
+            at = np.linspace(0, s[-1], max(2, round(s[-1] / LINE_UM) + 1))
+            points = thing.shape.curve(np.interp(at, s, u)) - half
+            radius = np.full(len(at), thing.shape.radius_um)
+            parts.append(np.column_stack([np.full(len(at), thing.id), at, points, radius]))
+        whole = np.concatenate(parts)
+        names = ("along_um", "z_um", "y_um", "x_um", "radius_um")
+        return {"label": whole[:, 0].astype(np.uint32)} | {name: whole[:, n].copy() for n, name in enumerate(names, 1)}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The instance store: rows of voxels, block by block."""
+
+    key: str
+
+    def __call__(self, work: Work, path: Path) -> dict[str, Any]:
+        step = next(p for p in work.passes if any(a.key == self.key for a in p.measures))
+        layout = work.layout(step)
+        with TableWriter(path) as out:
+            for number, frame in work.finished():
+                blocks = layout.numbers(number)
+                group = group_of("frame", frame, number)
+                parts = stored.load_answer(work.folder, self.key, group, blocks.start, len(blocks), -1).parts
+                for block in range(len(blocks)):
+                    rows_of = {name: parts[block][name] for name in ("label", "z", "y", "x0", "length")}
+                    out.write({"t": np.full(len(rows_of["label"]), frame.t, np.int32), **rows_of})
+        return {}
+
+
+@dataclass(frozen=True)
+class TileTruth:
+    """The table of the objects of tiles."""
+
+    tiles: Tiles
+    number: int
+
+    def __call__(self, work: Work, path: Path) -> dict[str, Any]:
+        objects = 0
+        with TableWriter(path) as out:
+            for first in range(0, self.number, 64):
+                found = [row for t in range(first, min(first + 64, self.number)) for row in rows(self.tiles, t)]
+                if not found:
+                    continue
+                columns = {name: np.array([row[name] for row in found]) for name in found[0]}
+                columns["kind"] = columns["kind"].astype(object)
+                out.write({"image": np.full(len(found), work.images[0].name, dtype=object), **columns})
+                objects += len(found)
+        return {f"objects.{self.tiles.facts['organelle']}": objects}
+
+
+@dataclass(frozen=True)
+class Described:
+    """Unit and definition of every column."""
+
+    about: str
+
+    def __call__(self, work: Work, path: Path) -> dict[str, Any]:
+        columns = {name: {"unit": unit, "definition": said} for name, (unit, said) in DEFINITIONS.items()}
+        facts = {"about": self.about, "key": ["image", "t", "label"], "columns": columns}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, json.dumps(facts, indent=1).encode())
+        return {}
+
+
+def _batches(things: Iterator[Thing]) -> Iterator[list[Thing]]:
+    """Objects a few thousand at a time; at least one batch, so that an empty table has its columns."""
+    first = True
+    while (some := list(islice(things, AT_ONCE))) or first:
+        first = False
+        yield some

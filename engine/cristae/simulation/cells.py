@@ -1,0 +1,288 @@
+"""Cells: a seeded description of a volume full of cells, each with organelles. No array; every cell can be drawn on its own.
+
+    lattice     the volume is cut into equal tiles, and one cell lies wholly inside each
+    cell        an ellipsoid, flat on its coverslip, around a nucleus; all other organelles lie between the two
+    organelle   a kind of object, such as mito; each has a channel, and in every cell a number of objects
+    id          of an object among its kind: the number of its cell times 1024, plus its place in the cell, from 1
+
+Lengths are micrometres from the corner of the first voxel, (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import pi, prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cristae.errors import InvalidConfiguration
+from cristae.grid import Box
+from cristae.simulation.curves import bend, guided, sharpest
+from cristae.simulation.draws import stream
+from cristae.simulation.presets import Preset, preset
+from cristae.simulation.shapes import Ball, Ellipsoid, Shape, Tube, directions
+
+Floats = NDArray[np.float64]
+Rng = np.random.Generator
+Point = tuple[float, float, float]
+
+TILE_UM = 24.0  # about the width of a cell in culture
+THICKEST_UM = 10.0  # cells on a coverslip are flat
+USUAL_UM3 = 24.0 * 24.0 * 10.0  # the tile for which numbers of objects are meant
+STEP_UM = 0.5  # between the points that guide a tube
+MOST = 1023
+"""Objects of a kind in a cell."""
+TRIES = 4
+"""Places tried for each object, before there are fewer of them."""
+GAP_UM = 0.05
+"""Between objects of a kind that do not touch."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is under the microscope: everything else follows from it.
+
+    shape : (z, y, x) voxels of the volume; contacts : part of the objects that may touch or cross others of their kind
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    seed: int = 1
+    voxel_um: Point = (0.2, 0.1, 0.1)
+    contacts: float = 0.0
+
+    def __post_init__(self) -> None:
+        preset("cells", self.name)
+        if len(self.shape) != 3 or min(self.shape) < 1 or len(self.voxel_um) != 3 or not min(self.voxel_um) > 0:
+            raise InvalidConfiguration(
+                f"a cell has three axes z, y, x of at least one voxel with a positive size, got shape {self.shape} and voxel_um "
+                f"{self.voxel_um}; give for example --shape 64,512,512"
+            )
+        if self.seed < 0 or not 0 <= self.contacts <= 1:
+            raise InvalidConfiguration(
+                f"the seed is 0 or more and contacts lie between 0 and 1, got {self.seed} and {self.contacts}"
+            )
+
+    @property
+    def facts(self) -> Preset:
+        return preset("cells", self.name)
+
+    @property
+    def organelles(self) -> Mapping[str, Mapping[str, Any]]:
+        found: Mapping[str, Mapping[str, Any]] = self.facts["organelles"]
+        return found
+
+    @property
+    def lattice(self) -> tuple[int, int, int]:
+        """How many tiles there are along each axis."""
+        z, y, x = (max(1, round(n * v / TILE_UM)) for n, v in zip(self.shape, self.voxel_um, strict=True))
+        return z, y, x
+
+    @property
+    def tile_um(self) -> Floats:
+        found: Floats = np.array(self.shape) * np.array(self.voxel_um) / np.array(self.lattice)
+        return found
+
+    def tiles(self, low: Floats, high: Floats) -> Iterator[tuple[int, int, int]]:
+        """Lattice positions of the tiles between two corners, in raster order."""
+        first = np.clip(np.floor(low / self.tile_um), 0, None).astype(int)
+        last = np.minimum(np.floor(high / self.tile_um), np.array(self.lattice) - 1).astype(int)
+        z, y, x = (range(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True))
+        return product(z, y, x)
+
+    def meeting(self, kind: str, low: Floats, high: Floats) -> Iterator[Thing]:
+        """Objects of a kind whose box touches that between two corners, in the order of their ids."""
+        for tile in self.tiles(low, high):
+            for thing in cell(self, tile).things[kind]:
+                if (thing.low <= high).all() and (thing.high >= low).all():
+                    yield thing
+
+    def every(self, kind: str) -> Iterator[Thing]:
+        """All objects of a kind."""
+        for tile in product(*map(range, self.lattice)):
+            yield from cell(self, tile).things[kind]
+
+    def um(self, box: Box) -> tuple[Floats, Floats]:
+        """The corners of a box of voxels."""
+        return np.array(box.start) * np.array(self.voxel_um), np.array(box.stop) * np.array(self.voxel_um)
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """One object."""
+
+    id: int
+    cell: int
+    shape: Shape
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One cell and its objects, by kind."""
+
+    number: int
+    body: Ellipsoid
+    nucleus: Ellipsoid
+    things: Mapping[str, tuple[Thing, ...]]
+
+
+@lru_cache(maxsize=24)
+def cell(scene: Scene, tile: tuple[int, int, int]) -> Cell:
+    """The cell of a tile of the lattice."""
+    number = int(np.ravel_multi_index(tile, scene.lattice))
+    rng = stream(scene.seed, scene.name, "cell", number)
+    size = scene.tile_um
+    widest = max(o["radius_um"][1] for o in scene.organelles.values() if "radius_um" in o)
+    margin = np.minimum(0.02 * size, 0.3)
+    room = 0.5 * size - margin
+    semi = np.minimum(room * (0.8 + 0.2 * rng.random(3)), (0.5 * THICKEST_UM, np.inf, np.inf))
+    centre = (np.array(tile) + 0.5) * size + (room - semi) * (2 * rng.random(3) - 1)
+    centre[0] = tile[0] * size[0] + margin[0] + semi[0]  # a cell sits on the glass, or on the cell below
+    body = Ellipsoid(_point(centre), _point(semi))
+    nucleus = Ellipsoid(_point(centre), _point(semi * (0.55, 0.36, 0.36)))
+    share = min(1.0, prod(size) / USUAL_UM3)
+    things: dict[str, tuple[Thing, ...]] = {}
+    for kind, facts in scene.organelles.items():
+        own = stream(scene.seed, scene.name, "objects", kind, number)
+        shapes: list[Shape]
+        if facts["kind"] == "nucleus":
+            shapes = [nucleus]
+        else:
+            wanted = max(1, round(share * float(own.integers(*facts["per_cell"]))))
+            draw = _tubes if facts["kind"] == "tube" else _balls
+            shapes = draw(own, facts, wanted, body, nucleus, scene.contacts) if semi.min() > 2.2 * widest else []
+        things[kind] = tuple(
+            Thing(number * (MOST + 1) + n, number, s, *s.box_um) for n, s in enumerate(shapes[:MOST], 1)
+        )
+    return Cell(number, body, nucleus, things)
+
+
+def _tubes(
+    rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
+) -> list[Shape]:
+    """Smooth tubes along random walks that stay in the cell and out of its nucleus, apart from each other."""
+    placed = _Placed(contacts)
+    found: list[Shape] = []
+    for _ in range(TRIES):
+        n = wanted - len(found)
+        if n <= 0:
+            break
+        radius = _within(rng, facts["radius_um"], n)
+        steps = np.maximum(2, (_within(rng, facts["length_um"], n) / STEP_UM).round().astype(int))
+        walks = _walks(rng, n, int(steps.max()), body, nucleus, radius)
+        free = rng.random(n) < contacts
+        for walk, count, r, touching in zip(walks, steps, radius, free, strict=True):
+            tube = Tube(guided(walk[: count + 1]), float(r))
+            u, _, line = tube.line
+            if sharpest(tube.curve, u) * r < 0.98 and placed.takes(line[::4], float(r), bool(touching)):
+                found.append(tube)
+    return found
+
+
+def _walks(rng: Rng, count: int, steps: int, body: Ellipsoid, nucleus: Ellipsoid, radius: Floats) -> Floats:
+    """(count, steps + 1, 3) persistent walks whose tubes stay between nucleus and membrane."""
+    centre = np.array(body.centre_um)
+    outer = np.array(body.semi_um) - radius[:, None] - GAP_UM
+    inner = np.array(nucleus.semi_um) + radius[:, None] + GAP_UM
+
+    def confined(points: Floats) -> Floats:
+        points = points / np.maximum(1.0, np.linalg.norm(points / outer, axis=1, keepdims=True))
+        level = np.linalg.norm(points / inner, axis=1, keepdims=True)
+        pushed = points / np.clip(level, 1e-9, 1.0)
+        # Where the nucleus fills the height of a thin cell, a point pushed up would leave it: then it goes aside.
+        outside = np.linalg.norm(pushed / outer, axis=1, keepdims=True) > 1
+        flat = points * (0.0, 1.0, 1.0)
+        aside = flat / np.maximum(np.linalg.norm(flat / inner, axis=1, keepdims=True), 1e-9)
+        kept: Floats = np.where(outside, aside, pushed)
+        return kept
+
+    heading = directions(rng.random((count, 2))) * (0.4, 1, 1)
+    here = confined(directions(rng.random((count, 2))) * np.cbrt(rng.random((count, 1))) * outer)
+    path = [here]
+    for _ in range(steps):
+        heading = heading + 0.45 * directions(rng.random((count, 2))) * (0.6, 1, 1)
+        heading /= np.linalg.norm(heading, axis=1, keepdims=True)
+        there = confined(here + STEP_UM * heading)
+        moved = there - here
+        far = np.linalg.norm(moved, axis=1, keepdims=True)
+        heading = np.where(far > 1e-6, moved / np.maximum(far, 1e-6), heading)
+        here = there
+        path.append(here)
+    walks: Floats = np.stack(path, axis=1) + centre
+    return walks
+
+
+def _balls(
+    rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
+) -> list[Shape]:
+    """Balls spread evenly between nucleus and membrane, apart from each other."""
+    placed = _Placed(contacts)
+    found: list[Shape] = []
+    centre, outer, inner = np.array(body.centre_um), np.array(body.semi_um), np.array(nucleus.semi_um)
+    for _ in range(TRIES * 2):
+        n = wanted - len(found)
+        if n <= 0:
+            break
+        radius = _within(rng, facts["radius_um"], n)
+        away = directions(rng.random((n, 2))) * np.cbrt(rng.random((n, 1)))
+        points = away * (outer - radius[:, None] - GAP_UM)
+        clear = np.linalg.norm(points / (inner + radius[:, None] + GAP_UM), axis=1) > 1
+        free = rng.random(n) < contacts
+        for point, r, outside, touching in zip(points + centre, radius, clear, free, strict=True):
+            if outside and placed.takes(point[None], float(r), bool(touching)):
+                found.append(Ball(_point(point), float(r)))
+    return found
+
+
+class _Placed:
+    """The objects of a kind that have a place, as points with a radius."""
+
+    def __init__(self, contacts: float) -> None:
+        self._points, self._radii = np.empty((0, 3)), np.empty(0)
+
+    def takes(self, line: Floats, radius: float, touching: bool) -> bool:
+        """Whether an object finds room there; then it is one of them."""
+        if not touching and len(self._points):
+            low, high = line.min(axis=0) - radius - GAP_UM, line.max(axis=0) + radius + GAP_UM
+            reach = self._radii[:, None]
+            near = ((self._points + reach >= low) & (self._points - reach <= high)).all(axis=1)
+            points, radii = self._points[near], self._radii[near]
+            apart = np.linalg.norm(points[:, None] - line[None], axis=2).min(axis=1) if len(points) else np.empty(0)
+            if (apart < radii + radius + GAP_UM + 0.02).any():  # lines are seen every 0.08 um
+                return False
+        self._points = np.concatenate([self._points, line])
+        self._radii = np.concatenate([self._radii, np.full(len(line), radius)])
+        return True
+
+
+def centroid(shape: Shape) -> Floats:
+    """(3,) the centre of mass, exact for a tube that does not fold onto itself."""
+    if not isinstance(shape, Tube):
+        return np.array(shape.centre_um)  # type: ignore[attr-defined]
+    u, s, line = shape.line
+    r = shape.radius_um
+    # Within a bend the outside holds more: a slice's centre of mass lies r^2 / 4 times the curvature away from the axis.
+    slices = line - 0.25 * r**2 * bend(shape.curve, u)[1]
+    found: Floats = pi * r**2 * np.asarray(np.trapezoid(slices, s, axis=0))
+    if shape.caps:
+        ends = bend(shape.curve, u[[0, -1]])[0] * [[-1.0], [1.0]]
+        found += 2 / 3 * pi * r**3 * (line[[0, -1]] + 0.375 * r * ends).sum(axis=0)
+    found /= shape.volume_um3
+    return found
+
+
+def _within(rng: Rng, span: Sequence[float], count: int) -> Floats:
+    low, high = span
+    return rng.uniform(low, high, count)
+
+
+def _point(values: Floats) -> Point:
+    z, y, x = (float(v) for v in values)
+    return z, y, x

@@ -1,0 +1,27 @@
+"""Draws: random numbers that depend on what they are for, never on who asked before.
+
+A stream is named by whole numbers: the seed of the scene, and what is drawn for whom. The same name gives the same numbers in any
+order, on any worker (Philox, a counter-based generator: J. K. Salmon et al., SC '11, doi:10.1145/2063384.2063405).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+FEW = 10.0
+"""Electrons from which Poisson numbers are drawn by rejection; below, by adding up chances."""
+FIRST = 16
+"""Of the numbers of a voxel, the first that its Poisson number uses."""
+
+
+def stream(*name: int | str) -> np.random.Generator:
+    """The generator of this name."""
+    digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+def fold(*name: int | str) -> int:
+    """A name as one number of 63 bits, for kernels that hash positions themselves."""
+    return int.from_bytes(hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest(), "little") >> 1

@@ -1,0 +1,224 @@
+"""Exposure: what the microscope shows of a scene, and what is really there, as stages without input.
+
+    patch    a part of the image that is always computed as one, 64 x 256 x 256 voxels from a corner that all blocks share
+
+Blocks look into the patches they meet, so a voxel's light does not depend on the block grid, down to the last bit. The noise of a voxel
+depends on its place alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cristae.blocks.measure import Answer, Measure, Partial
+from cristae.blocks.stage import At, Cost, Spec, Stage, no_input
+from cristae.errors import InvalidConfiguration
+from cristae.grid import BlockGrid, Box, no_halo
+from cristae.optics.microscope import Microscope, microscope
+from cristae.simulation.camera import Camera, expose
+from cristae.simulation.cells import Scene, Thing
+from cristae.simulation.draws import fold, stream
+from cristae.simulation.layers import imaged
+from cristae.simulation.solid import painted, runs
+from cristae.simulation.transfer import SPACING_UM, Transfer, framed, transfer
+
+Floats = NDArray[np.float64]
+PATCH = (64, 256, 256)
+
+
+def cell_image(scene: Scene, organelle: str) -> Stage:
+    """One channel: the counts a camera gives of one kind of organelle, uint8 or uint16."""
+    camera = camera_of(scene)
+    # A patch and its optics: measured in fresh processes on the shipped presets.
+    fixed = (170 if scope_of(scene, organelle).matched else 340) * 2.0**20
+    return _stage("simulate_image", scene, organelle, _counts, camera.dtype, Cost(6.0, 400.0, fixed))
+
+
+def cell_truth(scene: Scene, organelle: str) -> Stage:
+    """Labels of one kind of organelle, uint32: voxels whose centre lies inside; where objects overlap, the smaller id."""
+    return _stage("simulate_truth", scene, organelle, _labels, "uint32", Cost(1.0, 20.0, 40 * 2.0**20))
+
+
+def cell_runs(scene: Scene, organelle: str) -> Measure:
+    """Every object's own voxels, overlaps kept: the parts are rows of voxels, the answer how many voxels each object has."""
+    facts_of(scene, organelle)
+    return Measure(
+        "cell_runs",
+        {"preset": scene.name, "organelle": organelle, "seed": scene.seed},
+        partial(_runs, scene=scene, organelle=organelle),
+        _together,
+        _as_it_is,
+        no_halo(3),
+        cost=Cost(bytes_per_voxel=4.0, ns_per_voxel=20.0),
+        keeps_parts=True,
+    )
+
+
+def _runs(*arrays: Any, at: At, answers: Mapping[str, Answer], scene: Scene, organelle: str) -> Partial:
+    rows = runs(scene, scene.meeting(organelle, *scene.um(at.core)), at.core)
+    counted = _together([{"id": rows["label"], "voxels": rows["length"].astype(np.int64)}])
+    return {**counted, **rows}
+
+
+def _together(partials: Sequence[Partial]) -> Partial:
+    empty = [np.empty(0, np.uint32)], [np.empty(0, np.int64)]
+    ids, where = np.unique(np.concatenate([*empty[0], *(p["id"] for p in partials)]), return_inverse=True)
+    voxels = np.zeros(len(ids), np.int64)
+    np.add.at(voxels, where, np.concatenate([*empty[1], *(p["voxels"] for p in partials)]))
+    return {"id": ids, "voxels": voxels}
+
+
+def _as_it_is(merged: Partial) -> Partial:
+    return merged
+
+
+def _stage(name: str, scene: Scene, organelle: str, apply: Any, dtype: str, cost: Cost) -> Stage:
+    facts_of(scene, organelle)
+    params = {
+        "preset": scene.name,
+        "organelle": organelle,
+        "shape": scene.shape,
+        "voxel_um": scene.voxel_um,
+        "seed": scene.seed,
+        "contacts": scene.contacts,
+        "facts": repr(scene.facts),
+    }
+    return Stage(
+        name,
+        params,
+        partial(apply, scene=scene, organelle=organelle),
+        halo=(),
+        output=partial(Spec, scene.shape, dtype, scene.voxel_um),
+        cost=cost,
+        reads=no_input,
+    )
+
+
+def facts_of(scene: Scene, organelle: str) -> Mapping[str, Any]:
+    """What the preset says of an organelle.
+
+    Raises
+    ------
+    InvalidConfiguration : if it has none of that name.
+    """
+    if organelle not in scene.organelles:
+        raise InvalidConfiguration(f"{scene.name} has no {organelle}; it has {', '.join(scene.organelles)}")
+    return scene.organelles[organelle]
+
+
+@lru_cache(maxsize=8)
+def camera_of(scene: Scene) -> Camera:
+    return Camera(**scene.facts["camera"])
+
+
+@lru_cache(maxsize=16)
+def scope_of(scene: Scene, organelle: str) -> Microscope:
+    """The microscope, set to the colour of an organelle."""
+    return microscope(scene.facts["microscope"], emission_um=facts_of(scene, organelle)["emission_um"])
+
+
+def _counts(*, at: At, answers: Mapping[str, Answer], scene: Scene, organelle: str) -> NDArray[Any]:
+    key = fold(scene.seed, scene.name, "noise", organelle, at.t)
+    found: NDArray[Any] = expose(photons(scene, organelle, at.out), camera_of(scene), at.out, scene.shape, key)
+    return found
+
+
+def _labels(*, at: At, answers: Mapping[str, Answer], scene: Scene, organelle: str) -> NDArray[np.uint32]:
+    return painted(scene, scene.meeting(organelle, *scene.um(at.out)), at.out)
+
+
+def photons(scene: Scene, organelle: str, box: Box) -> NDArray[np.float32]:
+    """The noise-free light of a box: photons expected in each voxel."""
+    grid = BlockGrid(scene.shape, tuple(map(min, PATCH, scene.shape)))
+    out = np.empty(box.shape, np.float32)
+    for index in grid.meeting(box):
+        core = grid.core(index)
+        shared = core.intersect(box)
+        out[shared.within(box)] = patch(scene, organelle, index)[shared.within(core)]
+    return out
+
+
+@lru_cache(maxsize=2)
+def patch(scene: Scene, organelle: str, index: int) -> NDArray[np.float32]:
+    """The light of a whole patch, from all emitters that it can see."""
+    grid = BlockGrid(scene.shape, tuple(map(min, PATCH, scene.shape)))
+    core = grid.core(index)
+    facts, size = facts_of(scene, organelle), np.array(scene.voxel_um)
+    reach, deep = float(scene.facts["reach_um"]), float(scene.facts["deep_um"])
+    low, high = scene.um(core)
+    around = np.array([deep, reach, reach])
+    emitters = [
+        found
+        for thing in scene.meeting(organelle, low - around, high + around)
+        if len(found := _near(emitters_of(scene, organelle, thing), low - around, high + around))
+    ]
+    out = np.zeros(core.shape, np.float32)
+    if not emitters:
+        return out
+    points = np.concatenate(emitters)
+    through, corner, away = _optics(scene, organelle, core)
+    points = points - np.array([away, low[1], low[2]]) + np.array([0.0, corner * size[1], corner * size[2]])
+    light = np.full(len(points), float(facts["photons"]))
+    side = max(core.shape[1:]) + corner
+    shown = imaged(points, light, through, side, spacing_um=_spacing(scene))
+    np.maximum(shown[:, corner : corner + core.shape[1], corner : corner + core.shape[2]], 0, out=out)
+    return out
+
+
+def emitters_of(scene: Scene, organelle: str, thing: Thing) -> Floats:
+    """(n, 3) the emitters of an object."""
+    facts = facts_of(scene, organelle)
+    rng = stream(scene.seed, scene.name, "emitters", organelle, thing.id)
+    return thing.shape.emitters(rng, float(facts["density"]), facts["labelling"])
+
+
+def _near(points: Floats, low: Floats, high: Floats) -> Floats:
+    return points[((points >= low) & (points < high)).all(axis=1)]
+
+
+def _spacing(scene: Scene) -> float:
+    """Between layers: at most SPACING_UM, and a whole number to a plane."""
+    return scene.voxel_um[0] / ceil(scene.voxel_um[0] / SPACING_UM - 1e-9)
+
+
+def _optics(scene: Scene, organelle: str, core: Box) -> tuple[Transfer, int, float]:
+    """The optics of a patch, pixels between the frame's corner and the patch's, and what depths are counted from."""
+    scope = scope_of(scene, organelle)
+    size, depth = scene.voxel_um, core.shape[0]
+    first = 0.0 if not scope.matched else core.start[0] * size[0]
+    corner = ceil(scene.facts["reach_um"] / min(size[1:]))
+    return _transfer(scene, organelle, max(core.shape[1:]) + 2 * corner, first, core.start[0], depth), corner, first
+
+
+@lru_cache(maxsize=3)
+def _transfer(scene: Scene, organelle: str, pixels: int, first: float, start: int, depth: int) -> Transfer:
+    dz, deep = scene.voxel_um[0], float(scene.facts["deep_um"])
+    scope = scope_of(scene, organelle)
+    planes = tuple((start + n + 0.5) * dz - first for n in range(depth))
+    low, high = planes[0] - deep, planes[-1] + deep
+    if not scope.matched:
+        low, high = max(low, 0.0), min(high, scene.shape[0] * dz)
+    if scene.voxel_um[1] != scene.voxel_um[2]:
+        raise InvalidConfiguration(f"pixels of a camera are square, got voxel_um {scene.voxel_um}; give y and x alike")
+    return transfer(
+        scope,
+        framed(scope, _good(pixels), scene.voxel_um[1]),
+        planes,
+        (low, high),
+        reach_um=float(scene.facts["reach_um"]),
+        deep_um=deep,
+        spacing_um=_spacing(scene),
+    )
+
+
+def _good(n: int) -> int:
+    """A size near n that transforms fast."""
+    from scipy.fft import next_fast_len
+
+    return int(next_fast_len(n, real=True))

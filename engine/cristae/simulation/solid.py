@@ -1,0 +1,143 @@
+"""Solid: which voxels lie inside an object, for any box of the volume.
+
+A voxel belongs to an object when its centre is in it. A tube is the union of short round pieces along its curve, which differ from it
+by less than 0.1 nm; an ellipsoid is asked directly. Labels of a box do not depend on how the volume is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cristae.compiled import njit
+from cristae.grid import Box
+from cristae.simulation.cells import Scene, Thing
+from cristae.simulation.shapes import Ball, Ellipsoid, Tube
+
+Rows = dict[str, NDArray[np.integer]]
+NONE = np.uint32(0)
+
+
+def painted(scene: Scene, things: Iterable[Thing], box: Box) -> NDArray[np.uint32]:
+    """Labels of a box: where objects overlap, the smallest id."""
+    out = np.zeros(box.shape, np.uint32)
+    for thing in things:
+        _paint(out, scene, thing, box)
+    return out
+
+
+def runs(scene: Scene, things: Iterable[Thing], box: Box) -> Rows:
+    """Every object's own voxels as rows of voxels, overlaps kept: label, z, y, x0, length; by label, z, y, x0."""
+    found = []
+    for thing in things:
+        near = _voxels(scene, thing, box)
+        if near.empty:
+            continue
+        alone = np.zeros(near.shape, np.uint32)
+        _paint(alone, scene, thing, near)
+        edges = np.diff(np.pad(alone != 0, ((0, 0), (0, 0), (1, 1))).astype(np.int8), axis=2)
+        first, last = np.argwhere(edges == 1), np.argwhere(edges == -1)
+        rows = np.empty((len(first), 5), np.int64)
+        rows[:, 0] = thing.id
+        rows[:, 1:4] = first + np.array(near.start)
+        rows[:, 4] = last[:, 2] - first[:, 2]
+        found.append(rows)
+    whole = np.concatenate(found) if found else np.empty((0, 5), np.int64)
+    kinds = {"label": np.uint32, "z": np.int32, "y": np.int32, "x0": np.int32, "length": np.int32}
+    return {name: whole[:, n].astype(kind) for n, (name, kind) in enumerate(kinds.items())}
+
+
+def layers(found: Rows, box: Box) -> list[NDArray[np.uint32]]:
+    """The objects of a box as few label arrays, in each of which none overlap: measures see ordinary labels."""
+    out: list[NDArray[np.uint32]] = []
+    for label in np.unique(found["label"]):
+        mine = found["label"] == label
+        rows = [
+            (z - box.start[0], y - box.start[1], max(x - box.start[2], 0), min(x + n, box.stop[2]) - box.start[2])
+            for z, y, x, n in zip(*(found[k][mine].tolist() for k in ("z", "y", "x0", "length")), strict=True)
+            if box.start[0] <= z < box.stop[0] and box.start[1] <= y < box.stop[1]
+        ]
+        rows = [row for row in rows if row[3] > row[2]]
+        if not rows:
+            continue
+        for layer in out:
+            if all(not layer[z, y, a:b].any() for z, y, a, b in rows):
+                break
+        else:
+            layer = np.zeros(box.shape, np.uint32)
+            out.append(layer)
+        for z, y, a, b in rows:
+            layer[z, y, a:b] = label
+    return out
+
+
+def _voxels(scene: Scene, thing: Thing, box: Box) -> Box:
+    """The part of a box that an object may reach."""
+    size = np.array(scene.voxel_um)
+    start, stop = np.floor(thing.low / size).astype(int), np.ceil(thing.high / size).astype(int) + 1
+    return Box(tuple(map(int, start)), tuple(map(int, stop))).intersect(box)
+
+
+def _paint(out: NDArray[np.uint32], scene: Scene, thing: Thing, box: Box) -> None:
+    start, size = np.array(box.start, np.float64), np.array(scene.voxel_um)
+    shape = thing.shape
+    if isinstance(shape, Ellipsoid):
+        _ellipsoid(out, start, size, np.array(shape.centre_um), np.array(shape.semi_um), np.uint32(thing.id))
+        return
+    if isinstance(shape, Tube):
+        line, radius = shape.line[2], shape.radius_um
+    else:
+        assert isinstance(shape, Ball)
+        line, radius = np.array([shape.centre_um, shape.centre_um]), shape.radius_um
+    _pieces(out, start, size, line, radius, np.uint32(thing.id))
+
+
+@njit(nogil=True, cache=True)
+def _span(low, high, start, size, count):  # type: ignore[no-untyped-def]
+    # Voxels whose centre, at (index + start + 1/2) * size, may lie between two places.
+    first = int(np.floor(low / size - start - 0.5))
+    last = int(np.ceil(high / size - start - 0.5)) + 1
+    return max(first, 0), min(last, count)
+
+
+@njit(nogil=True, cache=True)
+def _pieces(out, start, size, line, radius, label):  # type: ignore[no-untyped-def]
+    square = radius * radius
+    for n in range(len(line) - 1):
+        az, ay, ax = line[n]
+        dz, dy, dx = line[n + 1] - line[n]
+        length = dz * dz + dy * dy + dx * dx
+        z0, z1 = _span(min(az, az + dz) - radius, max(az, az + dz) + radius, start[0], size[0], out.shape[0])
+        y0, y1 = _span(min(ay, ay + dy) - radius, max(ay, ay + dy) + radius, start[1], size[1], out.shape[1])
+        x0, x1 = _span(min(ax, ax + dx) - radius, max(ax, ax + dx) + radius, start[2], size[2], out.shape[2])
+        for i in range(z0, z1):
+            pz = (i + start[0] + 0.5) * size[0] - az
+            for j in range(y0, y1):
+                py = (j + start[1] + 0.5) * size[1] - ay
+                for k in range(x0, x1):
+                    if out[i, j, k] != 0 and out[i, j, k] <= label:
+                        continue
+                    px = (k + start[2] + 0.5) * size[2] - ax
+                    t = 0.0
+                    if length > 0:
+                        t = min(1.0, max(0.0, (pz * dz + py * dy + px * dx) / length))
+                    ez, ey, ex = pz - t * dz, py - t * dy, px - t * dx
+                    if ez * ez + ey * ey + ex * ex <= square:
+                        out[i, j, k] = label
+
+
+@njit(nogil=True, cache=True)
+def _ellipsoid(out, start, size, centre, semi, label):  # type: ignore[no-untyped-def]
+    z0, z1 = _span(centre[0] - semi[0], centre[0] + semi[0], start[0], size[0], out.shape[0])
+    y0, y1 = _span(centre[1] - semi[1], centre[1] + semi[1], start[1], size[1], out.shape[1])
+    x0, x1 = _span(centre[2] - semi[2], centre[2] + semi[2], start[2], size[2], out.shape[2])
+    for i in range(z0, z1):
+        pz = ((i + start[0] + 0.5) * size[0] - centre[0]) / semi[0]
+        for j in range(y0, y1):
+            py = ((j + start[1] + 0.5) * size[1] - centre[1]) / semi[1]
+            for k in range(x0, x1):
+                px = ((k + start[2] + 0.5) * size[2] - centre[2]) / semi[2]
+                if pz * pz + py * py + px * px <= 1 and (out[i, j, k] == 0 or out[i, j, k] > label):
+                    out[i, j, k] = label
