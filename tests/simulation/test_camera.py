@@ -14,6 +14,7 @@ from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
 from cristae.simulation import camera_kernel
 from cristae.simulation.camera import Camera, expose, places, poisson_plain
+from cristae.simulation.draws import fold
 
 SHAPE = (4, 256, 256)
 SCMOS = Camera(background=30, qe=0.8, read_noise=1.4, spread=0.3, electrons=0.46, offset=100)
@@ -176,10 +177,20 @@ def test_a_flat_box_is_that_part_of_the_flat_whole() -> None:
 
 
 def test_another_key_gives_other_noise() -> None:
-    one, other = (exposed(50, SCMOS, key) for key in (1, 2))
-    assert (one == other).mean() < 0.1
-    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 4 / one.size**0.5
-    np.testing.assert_array_equal(one, exposed(50, SCMOS, 1))
+    first, second = fold(1, "noise", 0), fold(1, "noise", 1)
+    for camera in (Camera(), SCMOS, EMCCD):
+        one, other = exposed(50, camera, first), exposed(50, camera, second)
+        assert (one == other).mean() < 0.1
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 4 / one.size**0.5
+        np.testing.assert_array_equal(one, exposed(50, camera, first))
+
+
+@pytest.mark.parametrize("apart", [1, 2, 64])
+def test_keys_need_not_be_far_apart(apart: int) -> None:
+    """A key is a name: the next number, or that of the next voxel, is as good as any."""
+    one, other = (exposed(50, SCMOS, key).ravel() for key in (1, 1 + apart))
+    assert abs(np.corrcoef(one, other)[0, 1]) < 4 / one.size**0.5
+    assert (one[1:] == other[:-1]).mean() < 0.1
 
 
 @pytest.mark.parametrize(

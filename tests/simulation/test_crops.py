@@ -38,7 +38,10 @@ def check(name: str, count: int) -> None:
         if isinstance(shape, Ball):
             assert facts["kind"] == "vesicle"
             radius = shape.radius_um / NM
-            assert radius == pytest.approx(round(radius)) and batch["radius_nm"][0] <= round(radius) < batch["radius_nm"][1]
+            assert (
+                radius == pytest.approx(round(radius))
+                and batch["radius_nm"][0] <= round(radius) < batch["radius_nm"][1]
+            )
             z, y, x = shape.centre_um
             assert low_z - 1e-9 <= z <= max(high_z - NM, shape.radius_um) + 1e-9
             assert max(abs(y - middle), abs(x - middle)) <= reach

@@ -105,7 +105,12 @@ def test_what_is_bleached_stays_dark() -> None:
 
 @pytest.mark.parametrize(
     ("numbers", "named"),
-    [((0, 1, 1, 0), "rate 0"), ((1, 0, 1, 0), "tau_on 0"), ((1, 1, -1, 0), "tau_off -1"), ((1, 1, 1, -2), "tau_bleach")],
+    [
+        ((0, 1, 1, 0), "rate 0"),
+        ((1, 0, 1, 0), "tau_on 0"),
+        ((1, 1, -1, 0), "tau_off -1"),
+        ((1, 1, 1, -2), "tau_bleach"),
+    ],
 )
 def test_times_that_cannot_be_are_named(numbers: tuple[float, ...], named: str) -> None:
     with pytest.raises(InvalidConfiguration, match=named):

@@ -43,7 +43,7 @@ def scalar(scope: Microscope, radius: np.ndarray, stage: float, depth: float) ->
 def sharpest(scope: Microscope, depth: float) -> float:
     """The stage at which a point at this depth is brightest."""
     near = -depth * scope.n_immersion / scope.n_sample
-    tries = np.linspace(near * 1.3 - 0.4, near * 0.7 + 0.4, 161)
+    tries = np.linspace(near - 0.2 * abs(near) - 0.4, near + 0.2 * abs(near) + 0.4, 81)
     best = tries[np.argmax([scalar(scope, np.zeros(1), z, depth)[0] for z in tries])]
     found = minimize_scalar(
         lambda z: -scalar(scope, np.zeros(1), z, depth)[0], bounds=(best - 0.05, best + 0.05), method="bounded"
@@ -54,9 +54,11 @@ def sharpest(scope: Microscope, depth: float) -> float:
 @lru_cache(maxsize=4096)
 def line_of(scope: Microscope, plane: float, depth: float, reach: float) -> CubicSpline:
     """Light per square micrometre at each distance, of a point at `depth` in the plane that is in focus at `plane`."""
-    radius = np.linspace(0, 1.5 * reach, 1200)
+    radius = np.linspace(0, 1.5 * reach, 600)
     if scope.modality == "confocal":
-        return CubicSpline(radius, profile(scope, radius, np.array([focus_um(scope, plane)]), depth)[0])
+        stage = focus_um(scope, 0.0) - (plane - depth)  # its indices match: only the distance from focus counts
+        fine = np.arange(int(1.5 * reach / 0.01)) * 0.01
+        return CubicSpline(fine, profile(scope, fine, np.array([stage]), 0.0)[0])
     lit = scalar(scope, radius, sharpest(scope, plane), depth)
     if scope.modality == "airyscan-square":
         wide = np.linspace(0, 8, 8001)
@@ -66,7 +68,13 @@ def line_of(scope: Microscope, plane: float, depth: float, reach: float) -> Cubi
 
 
 def direct(
-    scope: Microscope, points: np.ndarray, light: np.ndarray, planes: list[float], pixels: int, pixel: float, reach: float
+    scope: Microscope,
+    points: np.ndarray,
+    light: np.ndarray,
+    planes: list[float],
+    pixels: int,
+    pixel: float,
+    reach: float,
 ) -> np.ndarray:
     """Every emitter in every plane, integrated over every pixel."""
     x, w = np.polynomial.legendre.leggauss(4)
@@ -84,7 +92,9 @@ def direct(
     return out
 
 
-def optics(scope: Microscope, pixels: int, pixel: float, planes: list[float], low: float, high: float, reach: float) -> Transfer:
+def optics(
+    scope: Microscope, pixels: int, pixel: float, planes: list[float], low: float, high: float, reach: float
+) -> Transfer:
     frame = framed(scope, pixels, pixel)
     return transfer(scope, frame, tuple(planes), (low, high), reach_um=reach, deep_um=20.0)
 
@@ -142,7 +152,9 @@ ONE = [
 ]
 
 
-def alone(scope: Microscope, pixel: float, depth: float, reach: float, y: float = 0.0, x: float = 0.0) -> tuple[np.ndarray, Transfer]:
+def alone(
+    scope: Microscope, pixel: float, depth: float, reach: float, y: float = 0.0, x: float = 0.0
+) -> tuple[np.ndarray, Transfer]:
     """The image of one emitter of 1000 photons in focus, and so many pixels from the middle of a frame that holds all its light."""
     pixels = 2 * int(np.ceil(reach / pixel)) + 8
     through = optics(scope, pixels, pixel, [depth], depth - 0.05, depth + 0.05, reach)
@@ -161,7 +173,7 @@ def test_an_image_holds_the_light_of_the_psf_inside_its_reach(
     end = 0.5 * (1 + np.cos(np.pi * np.clip((radius / reach - TAPER) / (1 - TAPER), 0, 1)))
     inside = np.trapezoid(2 * np.pi * radius * line * end, radius)
     assert image.sum() / 1000 == pytest.approx(inside, abs=1e-3)
-    assert 0.8 < inside < 1
+    assert 0.8 < inside < 1.0001
     if scope.matched:  # what is said to be lost is for the coverslip
         assert 1 - through.lost == pytest.approx(inside, abs=1e-3)
 

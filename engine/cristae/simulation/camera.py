@@ -123,10 +123,9 @@ def _exposed(photons: Array, camera: Camera, at: Box, shape: Shape, key: int) ->
     if camera.read_noise:
         sigma = camera.read_noise * camera.binning
         if camera.spread:
-            pixels = Box((0,) + at.start[-2:], (1,) + at.stop[-2:])
-            plane = places(xp, pixels, (1, *shape[-2:]))
-            sigma = sigma * xp.exp(camera.spread * normal(xp, plane, key, 5) - 0.5 * camera.spread**2)
-        drawn = drawn + (sigma if photons.ndim == 3 or not camera.spread else sigma[0]) * normal(xp, index, key, 7)
+            pixels = places(xp, Box(at.start[-2:], at.stop[-2:]), shape[-2:])
+            sigma = sigma * xp.exp(camera.spread * normal(xp, pixels, key, 5) - 0.5 * camera.spread**2)
+        drawn = drawn + sigma * normal(xp, index, key, 7)
     counts = xp.floor(drawn / camera.electrons + camera.offset + 0.5)
     return xp.clip(counts, 0, camera.top).astype(camera.dtype)
 

@@ -24,6 +24,7 @@ from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
 from cristae.simulation.curves import bend, guided, sharpest
 from cristae.simulation.draws import stream
+from cristae.simulation.networks import Network
 from cristae.simulation.presets import Preset, preset
 from cristae.simulation.shapes import Ball, Ellipsoid, Shape, Tube, directions
 
@@ -37,6 +38,8 @@ USUAL_UM3 = 24.0 * 24.0 * 10.0  # the tile for which numbers of objects are mean
 STEP_UM = 0.5  # between the points that guide a tube
 MOST = 1023
 """Objects of a kind in a cell."""
+TIGHTEST = 0.98
+"""Of the radius of a bend, how thick a tube may be."""
 TRIES = 4
 """Places tried for each object, before there are fewer of them."""
 GAP_UM = 0.05
@@ -152,11 +155,11 @@ def cell(scene: Scene, tile: tuple[int, int, int]) -> Cell:
     for kind, facts in scene.organelles.items():
         own = stream(scene.seed, scene.name, "objects", kind, number)
         shapes: list[Shape]
-        if facts["kind"] == "nucleus":
-            shapes = [nucleus]
+        if facts["kind"] in ("nucleus", "body"):
+            shapes = [nucleus if facts["kind"] == "nucleus" else body]
         else:
             wanted = max(1, round(share * float(own.integers(*facts["per_cell"]))))
-            draw = _tubes if facts["kind"] == "tube" else _balls
+            draw = {"tube": _tubes, "ball": _balls, "network": _networks}[facts["kind"]]
             shapes = draw(own, facts, wanted, body, nucleus, scene.contacts) if semi.min() > 2.2 * widest else []
         things[kind] = tuple(
             Thing(number * (MOST + 1) + n, number, s, *s.box_um) for n, s in enumerate(shapes[:MOST], 1)
@@ -168,7 +171,7 @@ def _tubes(
     rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
 ) -> list[Shape]:
     """Smooth tubes along random walks that stay in the cell and out of its nucleus, apart from each other."""
-    placed = _Placed(contacts)
+    placed = _Placed()
     found: list[Shape] = []
     for _ in range(TRIES):
         n = wanted - len(found)
@@ -181,13 +184,57 @@ def _tubes(
         for walk, count, r, touching in zip(walks, steps, radius, free, strict=True):
             tube = Tube(guided(walk[: count + 1]), float(r))
             u, _, line = tube.line
-            if sharpest(tube.curve, u) * r < 0.98 and placed.takes(line[::4], float(r), bool(touching)):
+            if sharpest(tube.curve, u) * r < TIGHTEST and placed.takes(line[::4], float(r), bool(touching)):
                 found.append(tube)
     return found
 
 
-def _walks(rng: Rng, count: int, steps: int, body: Ellipsoid, nucleus: Ellipsoid, radius: Floats) -> Floats:
-    """(count, steps + 1, 3) persistent walks whose tubes stay between nucleus and membrane."""
+def _networks(
+    rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
+) -> list[Shape]:
+    """Tubes with branches that begin on them, and arcs that close loops, apart from each other."""
+    placed = _Placed()
+    found: list[Shape] = []
+    for trunk in _tubes(rng, facts, wanted, body, nucleus, contacts):
+        assert isinstance(trunk, Tube)
+        tubes, junctions, loops = [trunk], 0, 0
+        line, radius = trunk.line[2], trunk.radius_um
+        for _ in range(int(rng.integers(*facts["branches"]))):
+            fork = line[int(rng.integers(len(line)))]
+            steps = max(2, round(0.5 * float(_within(rng, facts["length_um"], 1)[0]) / STEP_UM))
+            walk = _walks(rng, 1, steps, body, nucleus, np.array([radius]), fork[None])[0]
+            junctions += _add(tubes, Tube(guided(walk), radius))
+        if rng.random() < facts["loops"] and trunk.length_um > 6 * radius:
+            first, last = line[len(line) // 4], line[3 * len(line) // 4]
+            aside = np.cross(last - first, directions(rng.random((1, 2)))[0])
+            aside *= 0.6 * np.linalg.norm(last - first) / max(float(np.linalg.norm(aside)), 1e-9)
+            arc = _walks(rng, 1, 0, body, nucleus, np.array([radius]), (0.5 * (first + last) + aside)[None])[0, 0]
+            closed = _add(tubes, Tube(guided(np.array([first, arc, last])), radius))
+            junctions, loops = junctions + 2 * closed, loops + closed
+        whole = np.concatenate([tube.line[2][::4] for tube in tubes])
+        if placed.takes(whole, radius, bool(rng.random() < contacts)):
+            found.append(Network(tuple(tubes), junctions, loops))
+    return found
+
+
+def _add(tubes: list[Tube], tube: Tube) -> int:
+    """One more tube, if it does not bend too tightly; how many were added."""
+    fits = sharpest(tube.curve, tube.line[0]) * tube.radius_um < TIGHTEST
+    if fits:
+        tubes.append(tube)
+    return int(fits)
+
+
+def _walks(
+    rng: Rng,
+    count: int,
+    steps: int,
+    body: Ellipsoid,
+    nucleus: Ellipsoid,
+    radius: Floats,
+    begin: Floats | None = None,
+) -> Floats:
+    """(count, steps + 1, 3) persistent walks, from anywhere or (count, 3) places, whose tubes stay between nucleus and membrane."""
     centre = np.array(body.centre_um)
     outer = np.array(body.semi_um) - radius[:, None] - GAP_UM
     inner = np.array(nucleus.semi_um) + radius[:, None] + GAP_UM
@@ -204,7 +251,9 @@ def _walks(rng: Rng, count: int, steps: int, body: Ellipsoid, nucleus: Ellipsoid
         return kept
 
     heading = directions(rng.random((count, 2))) * (0.4, 1, 1)
-    here = confined(directions(rng.random((count, 2))) * np.cbrt(rng.random((count, 1))) * outer)
+    if begin is None:
+        begin = directions(rng.random((count, 2))) * np.cbrt(rng.random((count, 1))) * outer + centre
+    here = confined(begin - centre)
     path = [here]
     for _ in range(steps):
         heading = heading + 0.45 * directions(rng.random((count, 2))) * (0.6, 1, 1)
@@ -223,7 +272,7 @@ def _balls(
     rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
 ) -> list[Shape]:
     """Balls spread evenly between nucleus and membrane, apart from each other."""
-    placed = _Placed(contacts)
+    placed = _Placed()
     found: list[Shape] = []
     centre, outer, inner = np.array(body.centre_um), np.array(body.semi_um), np.array(nucleus.semi_um)
     for _ in range(TRIES * 2):
@@ -244,7 +293,7 @@ def _balls(
 class _Placed:
     """The objects of a kind that have a place, as points with a radius."""
 
-    def __init__(self, contacts: float) -> None:
+    def __init__(self) -> None:
         self._points, self._radii = np.empty((0, 3)), np.empty(0)
 
     def takes(self, line: Floats, radius: float, touching: bool) -> bool:
@@ -264,6 +313,8 @@ class _Placed:
 
 def centroid(shape: Shape) -> Floats:
     """(3,) the centre of mass, exact for a tube that does not fold onto itself."""
+    if isinstance(shape, Network):
+        return shape.centroid_um
     if not isinstance(shape, Tube):
         return np.array(shape.centre_um)  # type: ignore[attr-defined]
     u, s, line = shape.line

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cristae.compiled import njit
 from cristae.grid import Box
 from cristae.simulation.cells import Scene, Thing
+from cristae.simulation.networks import Network
 from cristae.simulation.shapes import Ball, Ellipsoid, Tube
 
 Rows = dict[str, NDArray[np.integer]]
@@ -85,6 +86,10 @@ def _paint(out: NDArray[np.uint32], scene: Scene, thing: Thing, box: Box) -> Non
     shape = thing.shape
     if isinstance(shape, Ellipsoid):
         _ellipsoid(out, start, size, np.array(shape.centre_um), np.array(shape.semi_um), np.uint32(thing.id))
+        return
+    if isinstance(shape, Network):
+        for tube in shape.tubes:
+            _pieces(out, start, size, tube.line[2], tube.radius_um, np.uint32(thing.id))
         return
     if isinstance(shape, Tube):
         line, radius = shape.line[2], shape.radius_um
