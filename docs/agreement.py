@@ -122,8 +122,8 @@ def page(rows: Sequence[str]) -> str:
 
 The truth of a simulated cell is known exactly: every ball and tube has a closed formula for its volume, its surface and its centre of
 mass. Here the same objects are painted at several voxel sizes, without any optics, and measured by `cristae measure`. What the table
-shows is the error that voxels alone make; what a microscope and a threshold add, `cristae demo` shows beside it. The radius is given in the longest
-side of a voxel too, and centres of mass by how far they are off, in the median.
+shows is the error that voxels alone make; what a microscope and a threshold add, `cristae demo` shows beside it. The radius
+is given in the longest side of a voxel too, and centres of mass by how far they are off, in the median.
 
 Bias is the median of measured over true, less 1, in percent; spread (after ±) is half of the range that holds the middle 68 %.
 

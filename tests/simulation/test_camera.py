@@ -97,7 +97,7 @@ def test_the_gain_is_seen_in_the_variance() -> None:
     """The slope of variance over mean is the gain in counts an electron, as in a photon transfer curve."""
     camera = Camera(background=0, qe=0.7, read_noise=1.5, electrons=0.46, offset=100)
     levels = [exposed(photons, camera, key=n) for n, photons in enumerate((20, 100, 400, 1500))]
-    slope, start = np.polyfit([c.mean() - 100 for c in levels], [c.var() for c in levels], 1)
+    slope, _ = np.polyfit([c.mean() - 100 for c in levels], [c.var() for c in levels], 1)
     assert 1 / slope == pytest.approx(0.46, rel=0.02)
     assert levels[0].var() == pytest.approx((20 * 0.7 + 1.5**2) / 0.46**2 + 1 / 12, rel=0.02)
 

@@ -17,7 +17,11 @@ from cristae.simulation.shapes import Ball, Tube, directions
 from cristae.simulation.solid import layers, painted, runs
 
 VOXEL_UM = (0.2, 0.1, 0.1)
-USUAL = [Scene("cell-epi", (64, 256, 256), 1), Scene("cell-epi", (64, 240, 480), 5), Scene("cell-confocal", (44, 250, 250), 2, (0.25, 0.108, 0.108))]
+USUAL = [
+    Scene("cell-epi", (64, 256, 256), 1),
+    Scene("cell-epi", (64, 240, 480), 5),
+    Scene("cell-confocal", (44, 250, 250), 2, (0.25, 0.108, 0.108)),
+]
 THIN = [Scene("cell-epi", (z, 240, 500), seed) for z, seed in ((13, 1), (14, 2), (20, 1), (24, 3))]
 KINDS = ["mito", "lysosome"]
 
@@ -112,7 +116,9 @@ def test_with_contacts_some_touch_and_without_none_share_a_voxel(kind: str) -> N
     shared = []
     for contacts in (0.0, 1.0):
         scene = Scene("cell-epi", (40, 240, 480), 2, VOXEL_UM, contacts)
-        _, counts = np.unique(owned(runs(scene, scene.every(kind), Box.whole(scene.shape)), scene)[:, 1], return_counts=True)
+        _, counts = np.unique(
+            owned(runs(scene, scene.every(kind), Box.whole(scene.shape)), scene)[:, 1], return_counts=True
+        )
         shared.append(int((counts > 1).sum()))
     assert shared[0] == 0 and shared[1] > 0
 
@@ -125,7 +131,7 @@ def test_ids_are_stable_and_tell_their_cell() -> None:
     things = list(scene.every("mito"))
     ids = [t.id for t in things]
     assert ids == sorted(set(ids))
-    assert all(t.id // 1024 == t.cell and 1 <= t.id % 1024 for t in things)
+    assert all(t.id // 1024 == t.cell and t.id % 1024 >= 1 for t in things)
     for low, high in (((0, 0, 0), (5, 30, 40)), ((3, 20, 11), (9, 28, 60))):
         found = [t.id for t in scene.meeting("mito", np.array(low, float), np.array(high, float))]
         expected = [t.id for t in things if (t.low <= high).all() and (t.high >= low).all()]
@@ -139,7 +145,9 @@ def test_a_cell_is_the_same_alone_and_after_others() -> None:
     cell.cache_clear()
     assert {tile: [t.low.tolist() for t in cell(scene, tile).things["mito"]] for tile in reversed(tiles)} == forward
     cell.cache_clear()
-    assert [t.low.tolist() for t in cell(Scene("cell-epi", (64, 500, 500), 7), tiles[0]).things["mito"]] != forward[tiles[0]]
+    assert [t.low.tolist() for t in cell(Scene("cell-epi", (64, 500, 500), 7), tiles[0]).things["mito"]] != forward[
+        tiles[0]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +175,9 @@ def owned(rows: Any, scene: Scene) -> np.ndarray:
     """(n, 2) label and raster number of every voxel of rows."""
     length = rows["length"].astype(np.int64)
     label = np.repeat(rows["label"].astype(np.int64), length)
-    first = np.ravel_multi_index((rows["z"], rows["y"], rows["x0"]), scene.shape) if len(length) else np.empty(0, np.int64)
+    first = (
+        np.ravel_multi_index((rows["z"], rows["y"], rows["x0"]), scene.shape) if len(length) else np.empty(0, np.int64)
+    )
     step = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
     return np.column_stack([label, np.repeat(first, length) + step])
 
@@ -183,7 +193,10 @@ def test_voxels_are_those_whose_centre_is_inside() -> None:
             stop = tuple(np.minimum(np.ceil(thing.high / 0.05).astype(int) + 2, FINE.shape).tolist())
             box = Box(start, stop)
             mask = painted(FINE, [thing], box) == thing.id
-            centres = (np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(start, stop, strict=True)), indexing="ij"), -1) + 0.5) * 0.05
+            centres = (
+                np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(start, stop, strict=True)), indexing="ij"), -1)
+                + 0.5
+            ) * 0.05
             away = thing.shape.signed_distance(centres.reshape(-1, 3)).reshape(mask.shape)
             wrong = mask != (away <= 0)
             assert mask.any() and (np.abs(away[wrong]) < 2e-4).all()
@@ -232,7 +245,9 @@ def test_layers_hold_every_run_and_none_overlap_in_one(box: Box) -> None:
     found = layers(rows, box)
     assert len(found) > 1, "nothing crosses"
     together = [
-        np.column_stack([layer[layer > 0], np.ravel_multi_index(tuple((np.argwhere(layer > 0) + box.start).T), CROSSED.shape)])
+        np.column_stack(
+            [layer[layer > 0], np.ravel_multi_index(tuple((np.argwhere(layer > 0) + box.start).T), CROSSED.shape)]
+        )
         for layer in found
     ]
     held = np.concatenate(together).astype(np.int64)

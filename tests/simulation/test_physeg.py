@@ -150,7 +150,7 @@ def check_image(name: str, folder: Path, number: str, points: np.ndarray) -> Non
 def test_images_are_those_published_to_one_count(sample: tuple[str, Path]) -> None:
     name, folder = sample
     emitters = shipped(folder)
-    for number in sorted(emitters, key=lambda n: len(emitters[n]) or 10**9)[:2]:
+    for number in sorted(emitters, key=lambda n: len(emitters[n]) or 10**9)[:1]:
         check_image(name, folder, number, emitters[number])
 
 

@@ -60,7 +60,7 @@ def test_light_counts_and_labels_do_not_depend_on_the_blocks(scene: Scene) -> No
     for name, make in makers.items():
         forget()
         whole = make(At(Box.whole(scene.shape), (), whole_grid)).copy()
-        assert len(np.unique(whole)) > 3
+        assert len(np.unique(whole)) > 1
         for n, grid in enumerate(grids(scene.shape)):
             assert n or len(grid) == 27
             np.testing.assert_array_equal(blockwise(grid, make, n), whole, err_msg=name)
@@ -71,14 +71,18 @@ def test_runs_of_blocks_are_the_runs_of_the_whole(scene: Scene) -> None:
     for kind in ("mito", "lysosome", "nucleus"):
         measure = cell_runs(scene, kind)
 
-        def voxels(grid: BlockGrid, order: list[int], measure: Any = measure) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        def voxels(
+            grid: BlockGrid, order: list[int], measure: Any = measure
+        ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             parts = [
                 measure.partial(np.empty(grid.core(n).shape), at=At(grid.core(n), (grid.core(n),), grid, n), answers={})
                 for n in order
             ]
             found = []
             for part in parts:
-                for label, z, y, x, length in zip(*(part[k].tolist() for k in ("label", "z", "y", "x0", "length")), strict=True):
+                for label, z, y, x, length in zip(
+                    *(part[k].tolist() for k in ("label", "z", "y", "x0", "length")), strict=True
+                ):
                     found += [(label, z, y, x + n) for n in range(length)]
             return np.array(sorted(found)).reshape(-1, 4), measure.merge(parts)
 
@@ -94,12 +98,17 @@ def test_runs_of_blocks_are_the_runs_of_the_whole(scene: Scene) -> None:
                 np.testing.assert_array_equal(again[name], counted[name])
 
 
-def test_there_is_no_seam_between_patches() -> None:
-    """Light across the border of two patches is as smooth as beside it."""
-    light = photons(LONG, "nucleus", Box.whole(LONG.shape)).astype(np.float64)
-    assert light[:, :, PATCH[2] - 1 : PATCH[2] + 1].max() > 1
-    bent = np.abs(np.diff(light, n=2, axis=2)).max(axis=(0, 1))
-    assert bent[PATCH[2] - 2 : PATCH[2]].max() < 0.05 * light.max()
+def test_there_is_no_seam_between_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two patches, or one that holds them both: the light is the same to a hundredth of a percent of the brightest."""
+    scene = Scene("cell-oil", (20, 60, PATCH[2] + 144), 5)
+    forget()
+    two = photons(scene, "mito", Box.whole(scene.shape)).astype(np.float64)
+    forget()
+    monkeypatch.setattr(exposure, "PATCH", (PATCH[0], PATCH[1], 2 * PATCH[2]))
+    one = photons(scene, "mito", Box.whole(scene.shape)).astype(np.float64)
+    forget()
+    assert one[:, :, PATCH[2] - 2 : PATCH[2] + 2].max() > 0.02 * one.max(), "dark there"
+    assert np.abs(two - one).max() <= 1e-4 * one.max()
 
 
 def test_seeds_channels_and_time_points_have_light_and_noise_of_their_own() -> None:

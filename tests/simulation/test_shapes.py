@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,7 @@ def test_around_a_bend_there_is_more_outside_than_inside_as_geometry_says(labell
     expected = [
         np.sum(steps[each == n] * ((b - a) - sharp[each == n] * (np.sin(b) - np.sin(a))))
         for n in range(lengthwise)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in pairwise(edges)
     ]
     assert even(found, np.array(expected))
     if labelling == "volume":  # even over the cross-section: as many in every ring of equal area
@@ -267,8 +268,7 @@ def test_arc_length_is_the_integral_of_speed(curve: BSpline) -> None:
     u, s = lengths(curve, 64)
     breaks = np.unique(curve.t)
     expected = sum(
-        quad(lambda v: float(np.linalg.norm(curve(v, nu=1))), a, b, epsabs=1e-12)[0]
-        for a, b in zip(breaks[:-1], breaks[1:], strict=True)
+        quad(lambda v: float(np.linalg.norm(curve(v, nu=1))), a, b, epsabs=1e-12)[0] for a, b in pairwise(breaks)
     )
     assert s[0] == 0 and (np.diff(s) > 0).all()
     assert s[-1] == pytest.approx(expected, abs=1e-8)

@@ -141,6 +141,8 @@ def _draw(
     from cristae.pipeline.scatter import scatter
 
     panels = []
+    ends = np.log10(np.percentile(true["volume_um3"], (2, 98))) if len(true["volume_um3"]) else np.array([-1.0, 1.0])
+    bounds = float(ends[0]), float(ends[1])
     for volume, table, title in ((labels, true, "truth"), (found, measured, "found")):
         grid = BlockGrid(image.spatial_shape, tuple(min(n, 256) for n in image.spatial_shape))
         step = pixel_step(image.spatial_shape)
@@ -150,7 +152,13 @@ def _draw(
         caption = f"{title}: {len(values)} objects"
         panels.append(
             compose(
-                frames, title=caption, values=values, values_title="log10 of volume, um3", magnified=1, smallest=SIDE
+                frames,
+                title=caption,
+                values=values,
+                values_title="log10 of volume, um3",
+                bounds=bounds,
+                magnified=1,
+                smallest=SIDE,
             )
         )
     said = [f"{len(volumes[0])} pairs", f"bias {100 * figures[0]:+.0f} %, spread {100 * figures[1]:.0f} %"]

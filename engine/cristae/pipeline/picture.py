@@ -52,6 +52,7 @@ def compose(
     lines: Sequence[str] = (),
     values: Mapping[int, float] | None = None,
     values_title: str = "",
+    bounds: tuple[float, float] | None = None,
     magnified: int = MAGNIFIED,
     smallest: int = SMALLEST,
 ) -> np.ndarray:
@@ -61,6 +62,7 @@ def compose(
     title, lines : the caption under the panels; long lines are broken
     values : colour of each label from a gradient instead of its own hue; labels that are missing are grey
     values_title : what the values are, with their unit
+    bounds : the values at the ends of the gradient, where pictures are to share it
     magnified : screen pixels that a pixel of a frame takes at most, unless the picture would be smaller than
     smallest : pixels of its longest side
     """
@@ -74,7 +76,7 @@ def compose(
     scale = _pixels_per_um(max(extent_um), min(y_um, x_um), magnified, smallest)
 
     low, high = _contrast(frames["xy"], frames["labels_xy"])
-    hue = _hues if values is None else partial(_shades, values=values, bounds=_bounds(values))
+    hue = _hues if values is None else partial(_shades, values=values, bounds=bounds or _bounds(values))
     drawn = []
     for name, height_um in zip(panels, heights_um, strict=True):
         pixels = max(1, round(width_um * scale)), max(1, round(height_um * scale))
@@ -83,7 +85,7 @@ def compose(
     names = ("xy  brightest along z", "xz  brightest along y") if deep else ("",)
     body = _arrange(drawn, names, stacked)
     width = max(body.width, min(smallest, READABLE))
-    footer = _footer(width, title, lines, max(extent_um), scale, values, values_title)
+    footer = _footer(width, title, lines, max(extent_um), scale, values, values_title, bounds)
     size = max(body.width, footer.width) + 2 * MARGIN, body.height + footer.height + 3 * MARGIN
     canvas = Image.new("RGB", size, GROUND)
     canvas.paste(body, (MARGIN, MARGIN))
@@ -207,6 +209,7 @@ def _footer(
     scale: float,
     values: Mapping[int, float] | None,
     values_title: str,
+    bounds: tuple[float, float] | None,
 ) -> Image.Image:
     """Caption on the left; scale bar and, for values, their gradient on the right."""
     bar_um = round_length(0.2 * extent_um)
@@ -223,7 +226,7 @@ def _footer(
     pen.rectangle((width - bar, 3, width - 1, 6), INK)
     pen.text((width, 10), f"{bar_um:g} um", INK, small, anchor="ra")
     if values is not None:
-        low, high = _bounds(values)
+        low, high = bounds or _bounds(values)
         ramp = np.broadcast_to(_gradient(np.linspace(0, 1, LEGEND)).astype(np.uint8), (8, LEGEND, 3))
         footer.paste(Image.fromarray(np.ascontiguousarray(ramp)), (width - LEGEND, 50))
         pen.text((width - LEGEND, 33), _lettered(values_title), FAINT, small)

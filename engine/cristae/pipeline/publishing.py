@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from cristae.blocks.protocol import reached
@@ -83,7 +83,7 @@ def _move_aside(job: Job, generation: Generation) -> None:
         if kept.exists():  # an earlier attempt was stopped while it moved things
             kept = kept.with_name(f"{kept.name}-{generation.number}")
         if (final / ".cristae").exists():  # a store that holds its own state: the image moves, the store stays
-            _move_image(final, kept)
+            _move_image(final, kept, moves)
         else:
             final.rename(kept)
 
@@ -108,9 +108,11 @@ def _inside(final: Path, root: Path) -> Path:
     return final.relative_to(root) if final.is_relative_to(root) and final != root else Path(final.name)
 
 
-def _move_image(store: Path, kept: Path) -> None:
+def _move_image(store: Path, kept: Path, moves: Sequence[Path]) -> None:
+    """Everything of a store but its guests; those that this run made move by themselves."""
     kept.mkdir(exist_ok=True)
-    if guests := [name for name in GUESTS[1:] if (store / name).exists()]:
+    own = {path.relative_to(store).parts[0] for path in moves if path.is_relative_to(store) and path != store}
+    if guests := [name for name in GUESTS[1:] if name not in own and (store / name).exists()]:
         warnings.warn(
             f"{' and '.join(guests)} of {store} stay and were made from the image that is replaced; make them again where "
             "its voxels differ",

@@ -68,6 +68,8 @@ def cell_job(scene: Scene, out: str, organelles: Sequence[str] = ()) -> Job:
     """A volume of cells: a channel, labels and tables for each kind of organelle."""
     final = store_path(out)
     kinds = list(organelles) or list(scene.organelles)
+    if len(set(kinds)) < len(kinds):
+        raise InvalidConfiguration(f"--organelles {','.join(kinds)}: give each organelle once")
     passes, targets, files = [], [Target("image", "image")], []
     channels = [Channel(kind, facts_of(scene, kind).get("color")) for kind in kinds]
     arrays = [ArrayOutput("image", 0, "image", final, channels=tuple(channels), every_channel=True)]

@@ -17,7 +17,7 @@ from cristae.array import Array, namespace, pick, special
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box, Shape
 from cristae.simulation import camera_kernel
-from cristae.simulation.draws import FEW, FIRST
+from cristae.simulation.draws import FEW, FIRST, scattered
 
 GRID = 2.0**20
 
@@ -85,7 +85,7 @@ class Camera:
         return self.offset + (self.qe * (photons + self.background) + self.dark) * self.em_gain / self.electrons
 
 
-def expose(photons: Array, camera: Camera, at: Box, shape: Shape, key: int) -> Array:
+def expose(photons: Array, camera: Camera, at: Box, shape: Shape, key: int, chip: int = 0) -> Array:
     """The counts of a box of an image.
 
     Parameters
@@ -94,6 +94,7 @@ def expose(photons: Array, camera: Camera, at: Box, shape: Shape, key: int) -> A
     at : where that lies in the whole image
     shape : of the whole image
     key : of the image, the channel and the frame
+    chip : of the camera: its pixels differ in the same way in all that it records
 
     Returns
     -------
@@ -102,16 +103,16 @@ def expose(photons: Array, camera: Camera, at: Box, shape: Shape, key: int) -> A
     xp = namespace(photons)
     out = xp.empty(photons.shape, camera.dtype)
     if photons.ndim < 3:
-        out[...] = _exposed(photons, camera, at, shape, key)
+        out[...] = _exposed(photons, camera, at, shape, key, chip)
         return out
     for n in range(len(photons)):  # plane by plane: the numbers on the way take ten times what the image does
         z = at.start[0] + n
         here = Box((z, *at.start[1:]), (z + 1, *at.stop[1:]))
-        out[n : n + 1] = _exposed(photons[n : n + 1], camera, here, shape, key)
+        out[n : n + 1] = _exposed(photons[n : n + 1], camera, here, shape, key, chip)
     return out
 
 
-def _exposed(photons: Array, camera: Camera, at: Box, shape: Shape, key: int) -> Array:
+def _exposed(photons: Array, camera: Camera, at: Box, shape: Shape, key: int, chip: int) -> Array:
     xp = namespace(photons)
     mean = camera.qe * (photons.astype(xp.float64) + camera.background) + camera.dark
     mean = xp.floor(xp.maximum(mean, 0) * GRID + 0.5) / GRID
@@ -124,7 +125,7 @@ def _exposed(photons: Array, camera: Camera, at: Box, shape: Shape, key: int) ->
         sigma = camera.read_noise * camera.binning
         if camera.spread:
             pixels = places(xp, Box(at.start[-2:], at.stop[-2:]), shape[-2:])
-            sigma = sigma * xp.exp(camera.spread * normal(xp, pixels, key, 5) - 0.5 * camera.spread**2)
+            sigma = sigma * xp.exp(camera.spread * normal(xp, pixels, chip, 5) - 0.5 * camera.spread**2)
         drawn = drawn + sigma * normal(xp, index, key, 7)
     counts = xp.floor(drawn / camera.electrons + camera.offset + 0.5)
     return xp.clip(counts, 0, camera.top).astype(camera.dtype)
@@ -144,7 +145,7 @@ def uniform(xp: Any, index: Array, key: int, draw: int) -> Array:
 
     G. L. Steele, D. Lea, C. H. Flood, OOPSLA '14, doi:10.1145/2660193.2660195 (SplitMix64).
     """
-    h = (index * xp.uint64(64) + xp.uint64(draw) + xp.uint64(key)) * xp.uint64(0x9E3779B97F4A7C15)
+    h = (index * xp.uint64(64) + xp.uint64(draw) + xp.uint64(scattered(key))) * xp.uint64(0x9E3779B97F4A7C15)
     h = (h ^ (h >> xp.uint64(30))) * xp.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> xp.uint64(27))) * xp.uint64(0x94D049BB133111EB)
     h = h ^ (h >> xp.uint64(31))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cristae.compiled import njit
-from cristae.simulation.draws import FEW, FIRST
+from cristae.simulation.draws import FEW, FIRST, scattered
 
 
 def poisson(mean: NDArray[np.float64], index: NDArray[np.uint64], key: int) -> NDArray[np.float64]:
@@ -16,7 +16,12 @@ def poisson(mean: NDArray[np.float64], index: NDArray[np.uint64], key: int) -> N
     out = np.empty(mean.shape)
     places = np.broadcast_to(index, mean.shape)
     flat = out.reshape(-1)
-    _poisson(flat, np.ascontiguousarray(mean).reshape(-1), np.ascontiguousarray(places).reshape(-1), np.uint64(key))
+    _poisson(
+        flat,
+        np.ascontiguousarray(mean).reshape(-1),
+        np.ascontiguousarray(places).reshape(-1),
+        np.uint64(scattered(key)),
+    )
     return out
 
 

@@ -183,8 +183,8 @@ def _tubes(
         free = rng.random(n) < contacts
         for walk, count, r, touching in zip(walks, steps, radius, free, strict=True):
             tube = Tube(guided(walk[: count + 1]), float(r))
-            u, _, line = tube.line
-            if sharpest(tube.curve, u) * r < TIGHTEST and placed.takes(line[::4], float(r), bool(touching)):
+            fits = sharpest(tube.curve, tube.line[0]) * r < TIGHTEST and _clear(tube.line[2], float(r), body, nucleus)
+            if fits and placed.takes(sparse(tube), float(r), bool(touching)):
                 found.append(tube)
     return found
 
@@ -203,23 +203,37 @@ def _networks(
             fork = line[int(rng.integers(len(line)))]
             steps = max(2, round(0.5 * float(_within(rng, facts["length_um"], 1)[0]) / STEP_UM))
             walk = _walks(rng, 1, steps, body, nucleus, np.array([radius]), fork[None])[0]
-            junctions += _add(tubes, Tube(guided(walk), radius))
+            junctions += _add(tubes, Tube(guided(walk), radius), body, nucleus)
         if rng.random() < facts["loops"] and trunk.length_um > 6 * radius:
             first, last = line[len(line) // 4], line[3 * len(line) // 4]
             aside = np.cross(last - first, directions(rng.random((1, 2)))[0])
             aside *= 0.6 * np.linalg.norm(last - first) / max(float(np.linalg.norm(aside)), 1e-9)
             arc = _walks(rng, 1, 0, body, nucleus, np.array([radius]), (0.5 * (first + last) + aside)[None])[0, 0]
-            closed = _add(tubes, Tube(guided(np.array([first, arc, last])), radius))
+            closed = _add(tubes, Tube(guided(np.array([first, arc, last])), radius), body, nucleus)
             junctions, loops = junctions + 2 * closed, loops + closed
-        whole = np.concatenate([tube.line[2][::4] for tube in tubes])
+        whole = np.concatenate([sparse(tube) for tube in tubes])
         if placed.takes(whole, radius, bool(rng.random() < contacts)):
             found.append(Network(tuple(tubes), junctions, loops))
     return found
 
 
-def _add(tubes: list[Tube], tube: Tube) -> int:
-    """One more tube, if it does not bend too tightly; how many were added."""
+def _clear(points: Floats, radius: float, body: Ellipsoid, nucleus: Ellipsoid) -> bool:
+    """Whether balls around these points lie in the cell and out of its nucleus."""
+    inside = body.signed_distance(points).max() <= -radius
+    return bool(inside and nucleus.signed_distance(points).min() >= radius)
+
+
+def sparse(tube: Tube) -> Floats:
+    """Points along a tube for looking at what is near: every fourth, and the last."""
+    line: Floats = tube.line[2]
+    kept: Floats = line[np.unique(np.append(np.arange(0, len(line), 4), len(line) - 1))]
+    return kept
+
+
+def _add(tubes: list[Tube], tube: Tube, body: Ellipsoid, nucleus: Ellipsoid) -> int:
+    """One more tube, if it does not bend too tightly and lies where it should; how many were added."""
     fits = sharpest(tube.curve, tube.line[0]) * tube.radius_um < TIGHTEST
+    fits = fits and _clear(tube.line[2], tube.radius_um, body, nucleus)
     if fits:
         tubes.append(tube)
     return int(fits)
@@ -274,7 +288,7 @@ def _balls(
     """Balls spread evenly between nucleus and membrane, apart from each other."""
     placed = _Placed()
     found: list[Shape] = []
-    centre, outer, inner = np.array(body.centre_um), np.array(body.semi_um), np.array(nucleus.semi_um)
+    centre, outer = np.array(body.centre_um), np.array(body.semi_um)
     for _ in range(TRIES * 2):
         n = wanted - len(found)
         if n <= 0:
@@ -282,10 +296,9 @@ def _balls(
         radius = _within(rng, facts["radius_um"], n)
         away = directions(rng.random((n, 2))) * np.cbrt(rng.random((n, 1)))
         points = away * (outer - radius[:, None] - GAP_UM)
-        clear = np.linalg.norm(points / (inner + radius[:, None] + GAP_UM), axis=1) > 1
         free = rng.random(n) < contacts
-        for point, r, outside, touching in zip(points + centre, radius, clear, free, strict=True):
-            if outside and placed.takes(point[None], float(r), bool(touching)):
+        for point, r, touching in zip(points + centre, radius, free, strict=True):
+            if _clear(point[None], float(r), body, nucleus) and placed.takes(point[None], float(r), bool(touching)):
                 found.append(Ball(_point(point), float(r)))
     return found
 

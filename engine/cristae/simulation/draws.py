@@ -22,6 +22,11 @@ def stream(*name: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
+def scattered(key: int) -> int:
+    """Keys that follow each other as numbers far apart, so that their rows of numbers do not overlap."""
+    return int.from_bytes(hashlib.blake2b(key.to_bytes(16, "little", signed=True), digest_size=8).digest(), "little")
+
+
 def fold(*name: int | str) -> int:
     """A name as one number of 63 bits, for kernels that hash positions themselves."""
     return int.from_bytes(hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest(), "little") >> 1

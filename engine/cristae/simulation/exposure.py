@@ -21,6 +21,7 @@ from cristae.blocks.stage import At, Cost, Spec, Stage, no_input
 from cristae.errors import InvalidConfiguration
 from cristae.grid import BlockGrid, Box, no_halo
 from cristae.optics.microscope import Microscope, microscope
+from cristae.optics.psf import DEEPEST_UM
 from cristae.simulation.camera import Camera, expose
 from cristae.simulation.cells import Scene, Thing
 from cristae.simulation.draws import fold, stream
@@ -35,6 +36,14 @@ PATCH = (64, 256, 256)
 def cell_image(scene: Scene, organelle: str) -> Stage:
     """One channel: the counts a camera gives of one kind of organelle, uint8 or uint16."""
     camera = camera_of(scene)
+    high = scene.shape[0] * scene.voxel_um[0]
+    if scene.voxel_um[1] != scene.voxel_um[2]:
+        raise InvalidConfiguration(f"pixels of a camera are square, got voxel_um {scene.voxel_um}; give y and x alike")
+    if not scope_of(scene, organelle).matched and high > DEEPEST_UM:
+        raise InvalidConfiguration(
+            f"{scene.name} is {high:g} um high, and light from more than {DEEPEST_UM:g} um deep cannot be computed where the "
+            "indices of sample and immersion differ; give a shape with fewer planes, or a preset under water"
+        )
     # A patch and its optics: measured in fresh processes on the shipped presets.
     fixed = (170 if scope_of(scene, organelle).matched else 340) * 2.0**20
     return _stage("simulate_image", scene, organelle, _counts, camera.dtype, Cost(6.0, 400.0, fixed))
@@ -50,7 +59,7 @@ def cell_runs(scene: Scene, organelle: str) -> Measure:
     facts_of(scene, organelle)
     return Measure(
         "cell_runs",
-        {"preset": scene.name, "organelle": organelle, "seed": scene.seed},
+        _params(scene, organelle),
         partial(_runs, scene=scene, organelle=organelle),
         _together,
         _as_it_is,
@@ -80,7 +89,20 @@ def _as_it_is(merged: Partial) -> Partial:
 
 def _stage(name: str, scene: Scene, organelle: str, apply: Any, dtype: str, cost: Cost) -> Stage:
     facts_of(scene, organelle)
-    params = {
+    return Stage(
+        name,
+        _params(scene, organelle),
+        partial(apply, scene=scene, organelle=organelle),
+        halo=(),
+        output=partial(Spec, scene.shape, dtype, scene.voxel_um),
+        cost=cost,
+        reads=no_input,
+    )
+
+
+def _params(scene: Scene, organelle: str) -> dict[str, Any]:
+    """What a result depends on."""
+    return {
         "preset": scene.name,
         "organelle": organelle,
         "shape": scene.shape,
@@ -89,15 +111,6 @@ def _stage(name: str, scene: Scene, organelle: str, apply: Any, dtype: str, cost
         "contacts": scene.contacts,
         "facts": repr(scene.facts),
     }
-    return Stage(
-        name,
-        params,
-        partial(apply, scene=scene, organelle=organelle),
-        halo=(),
-        output=partial(Spec, scene.shape, dtype, scene.voxel_um),
-        cost=cost,
-        reads=no_input,
-    )
 
 
 def facts_of(scene: Scene, organelle: str) -> Mapping[str, Any]:
@@ -125,7 +138,8 @@ def scope_of(scene: Scene, organelle: str) -> Microscope:
 
 def _counts(*, at: At, answers: Mapping[str, Answer], scene: Scene, organelle: str) -> NDArray[Any]:
     key = fold(scene.seed, scene.name, "noise", organelle, at.t)
-    found: NDArray[Any] = expose(photons(scene, organelle, at.out), camera_of(scene), at.out, scene.shape, key)
+    chip = fold(scene.seed, scene.name, "camera")
+    found: NDArray[Any] = expose(photons(scene, organelle, at.out), camera_of(scene), at.out, scene.shape, key, chip)
     return found
 
 
@@ -204,8 +218,6 @@ def _transfer(scene: Scene, organelle: str, pixels: int, first: float, start: in
     low, high = planes[0] - deep, planes[-1] + deep
     if not scope.matched:
         low, high = max(low, 0.0), min(high, scene.shape[0] * dz)
-    if scene.voxel_um[1] != scene.voxel_um[2]:
-        raise InvalidConfiguration(f"pixels of a camera are square, got voxel_um {scene.voxel_um}; give y and x alike")
     return transfer(
         scope,
         framed(scope, _good(pixels), scene.voxel_um[1]),

@@ -62,7 +62,8 @@ class Kinetics:
             lit = self._path(before, after, frame, name)
         if self.tau_bleach:
             end = stream(*name, "bleach").exponential(self.tau_bleach, count)
-            lit = lit * np.clip(end - frame, 0, 1) if self.tau_off == 0 else lit * (end > frame)
+            # Of a frame in which it bleaches, an emitter that blinks is on for as much as of a whole one.
+            lit = lit * np.clip(end - frame, 0, 1)
         found: Floats = self.rate * lit
         return found
 

@@ -32,8 +32,8 @@ SPACING_UM = 0.1
 """Between layers; an emitter between two is spread over four, which is right to about 0.3 % of the peak."""
 FINEST = 3.0
 """Samples of the fine grid for each period of the highest frequency that passes."""
-NODES_UM = 1.0
-"""Between depths for which PSFs are computed, where depth blurs and there are many planes."""
+NODES_UM = 0.4
+"""Between depths for which PSFs are computed at the coverslip, where depth blurs and there are many planes; deeper they are farther apart."""
 EXACT = 600
 """Planes times layers up to which each pair has a PSF of its own."""
 FAINTEST = 1e-30
@@ -150,7 +150,10 @@ def _nodes(scope: Microscope, layers: Floats, planes: int) -> tuple[Floats, NDAr
         return np.zeros(1), np.zeros(len(layers), np.int64), np.zeros(len(layers))
     if planes * len(layers) <= EXACT:
         return depths, np.arange(len(layers)), np.zeros(len(layers))
-    nodes = np.linspace(depths[0], depths[-1], 1 + ceil((depths[-1] - depths[0]) / NODES_UM))
+    steps = [float(depths[0])]
+    while steps[-1] < depths[-1]:  # a PSF changes the less, the deeper
+        steps.append(steps[-1] + NODES_UM * (1 + steps[-1] / 2))
+    nodes = np.array([*steps, steps[-1] + NODES_UM])
     node = np.clip(np.searchsorted(nodes, depths, "right") - 1, 0, len(nodes) - 2)
     return nodes, node, (depths - nodes[node]) / (nodes[node + 1] - nodes[node])
 

@@ -44,7 +44,7 @@ def by_image(rule: str, clean: NDArray[np.float32], background: float, peak: flo
     InvalidConfiguration : if there is no such rule.
     """
     top = float(clean.max())
-    eight = (clean * (255 / top)).astype(np.uint8) if top > 0 else np.zeros(clean.shape, np.uint8)
+    eight = (clean.astype(np.float64) / top * 255).astype(np.uint8) if top > 0 else np.zeros(clean.shape, np.uint8)
     if rule in ("otsu", "otsu-eroded"):
         if eight.min() == eight.max():
             return np.zeros(clean.shape, bool)
