@@ -37,7 +37,6 @@ def tiles(
     ] = False,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
-    device: o.Device = "auto",
     fresh: o.Fresh = False,
 ) -> None:
     """Make small images for training, each with its labels."""
@@ -45,7 +44,7 @@ def tiles(
     from cristae.simulation.tiles import Tiles
 
     job = tiles_job(Tiles(preset, seed, truth, physeg_compat), count, out)
-    run_job(job, o.settings(cluster, memory, None, device, fresh))
+    run_job(job, o.settings(cluster, memory, None, "cpu", fresh))
 
 
 @app.command()
@@ -67,7 +66,6 @@ def cell(
     memory: o.Memory = None,
     block: o.Block = None,
     pyramid: o.Pyramid = True,
-    device: o.Device = "auto",
     fresh: o.Fresh = False,
 ) -> None:
     """Make a volume of cells: a channel, labels and exact tables for each kind of organelle."""
@@ -79,7 +77,7 @@ def cell(
     sides = o.voxel_um(voxel_um) or tuple(facts("cells", preset)["voxel_um"])
     kinds = [word.strip() for word in organelles.split(",")] if organelles else ()
     job = cell_job(Scene(preset, size, seed, sides, contacts), out, kinds)  # type: ignore[arg-type]
-    run_job(job, o.settings(cluster, memory, block, device, fresh, pyramid=pyramid))
+    run_job(job, o.settings(cluster, memory, block, "cpu", fresh, pyramid=pyramid))
 
 
 @app.command("list")

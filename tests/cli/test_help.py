@@ -23,7 +23,7 @@ HEAVY = {
     "skimage",
     "tifffile",
 }
-COMMANDS = ("convert", "label", "measure", "run", "info", "plan", "status", "audit", "stages", "doctor", "demo")
+COMMANDS = ("convert", "label", "measure", "run", "info", "plan", "status", "audit", "stages", "doctor", "demo", "psf")
 CALL = "from cristae_cli.main import main; main()"
 
 

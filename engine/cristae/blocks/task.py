@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +28,7 @@ from cristae.blocks.plan import shares_chunks
 from cristae.blocks.protocol import reached
 from cristae.blocks.stage import At
 from cristae.blocks.work import Asked, Frame, Layout, Pass, Ref, Work, group_of, load_work
-from cristae.cluster.allocation import give_back_holes
+from cristae.cluster.allocation import give_back_holes, peak_memory
 from cristae.errors import CristaeError, Damaged, InvalidInput
 from cristae.grid import BlockGrid, Box
 from cristae.store.bundle import write_bundle
@@ -390,17 +389,3 @@ def _kind(error: BaseException) -> str:
 def checksum(array: np.ndarray) -> int:
     """CRC-32C of the voxels in raster order."""
     return int(crc32c(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
-
-
-def peak_memory() -> int:
-    """Bytes this process held at most, 0 where the system does not say."""
-    with suppress(
-        OSError, ValueError
-    ):  # the other figure of Linux starts with what the process held that started this one
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

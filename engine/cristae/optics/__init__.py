@@ -5,7 +5,9 @@
     radial          functions of the distance from an axis, and what pixels and pinholes make of them
     psf             the image of a point, for every kind of microscope
     blur            the PSF that a stage undoes: computed or measured, with sum 1
-    deconvolution   Richardson-Lucy with total variation, Wiener's filter
+    deconvolution   Richardson-Lucy with total variation
+    wiener          Wiener's filter
+    transforms      Fourier transforms of blocks that both share
 
 Lengths are micrometres, wavelengths in vacuum; a greater z is deeper in the sample.
 """
@@ -13,7 +15,8 @@ Lengths are micrometres, wavelengths in vacuum; a greater z is deeper in the sam
 from collections.abc import Callable, Mapping
 
 from cristae.blocks.stage import Stage
-from cristae.optics.deconvolution import richardson_lucy, wiener
+from cristae.optics.deconvolution import richardson_lucy
+from cristae.optics.wiener import wiener
 
 __all__ = ["STAGES", "richardson_lucy", "wiener"]
 

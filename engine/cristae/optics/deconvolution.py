@@ -1,4 +1,4 @@
-"""Deconvolution: light put back to where it came from, by Richardson and Lucy or by Wiener's filter.
+"""Deconvolution: light put back to where it came from, by Richardson and Lucy.
 
 A block ends where it was read. Richardson-Lucy does not guess what lies beyond: the object goes on for a PSF's radius, and only
 voxels that were read are asked to agree with it. So neither the volume's edge nor a block's rings, and nothing is mirrored.
@@ -10,29 +10,34 @@ M. Bertero, P. Boccacci, Astron. Astrophys. 437, 369 (2005), doi:10.1051/0004-63
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache, partial
-from math import prod
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from cristae.array import Array, fft, namespace
 from cristae.blocks.measure import Answer
-from cristae.blocks.stage import At, Cost, Spec, Stage
+from cristae.blocks.stage import At, Cost, Stage
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Halo, Shape
 from cristae.optics.blur import Blur, Weights, chosen, weights
+from cristae.optics.transforms import (
+    FULL_SCALE,
+    ROUNDING,
+    blurred,
+    good_shape,
+    larger,
+    need,
+    numbers_of,
+    slabs,
+    to_float32,
+    transfer_of,
+)
 
 RADII, MORE = 3, 4
 """PSF radii, and voxels, that Richardson-Lucy looks at beyond a block."""
 ERROR = 2e-4
 """Of the brightest voxel, an iteration: what is then left of the blocks in its result."""
-WINDOW = 2
-"""Of the PSF's radius: how far Wiener's filter reaches."""
-ROUNDING = 1e-4
-"""Of the brightest voxel: float32 in transforms of another size."""
-FULL_SCALE = 100.0
-"""The brightest voxel for which a stage's tolerance is stated; it grows with the light."""
 
 MOST_ITERATIONS = 500
 MOST_TV = 0.1
@@ -44,11 +49,6 @@ FLAT, STEADY = 0.01, 8.0
 """Of a voxel's light: differences to its neighbours below FLAT, or STEADY times the weight, are no edge to total variation but are
 smoothed as heat spreads; with less than 6 times the weight such steps would swing up, out of mere rounding."""
 NOTHING = 1e-30
-
-SLAB = 1 << 20
-"""Voxels worked on at a time, so that no temporary is as large as a block."""
-THIN = (32, 256, 256)
-"""The smallest volume for which the stated bytes hold: of a thinner one what lies beyond it is the larger part."""
 
 
 def richardson_lucy(
@@ -105,8 +105,8 @@ def richardson_lucy(
         raise InvalidConfiguration(
             f"{name}: iterations is {iterations!r}, but must be a whole number from 1 to {MOST_ITERATIONS}"
         )
-    _need(name, "tv", tv, 0.0, MOST_TV, "0.002 is usual, 0 is without")
-    _need(name, "background", background, 0.0, 1e9, "in units of the image")
+    need(name, "tv", tv, 0.0, MOST_TV, "0.002 is usual, 0 is without")
+    need(name, "background", background, 0.0, 1e9, "in units of the image")
     blur, facts = chosen(name, voxel_um, microscope, psf, depth_um, radius_um, depth_radius_um)
     steps = tuple(float(h / min(voxel_um)) for h in voxel_um)
     halo, exact = _halo_of_iterations(blur.radius, iterations, tv > 0)
@@ -123,62 +123,10 @@ def richardson_lucy(
             halo=halo,
         ),
         halo,
-        output=_float32,
-        cost=Cost(20.5 * _larger(blur.radius), _ns(len(voxel_um), tv > 0) * (4 * iterations + 2)),
+        output=to_float32,
+        cost=Cost(20.5 * larger(blur.radius), _ns(len(voxel_um), tv > 0) * (4 * iterations + 2)),
         boundary="ends",
         tolerance=FULL_SCALE * (ROUNDING if exact else ERROR * iterations),
-    )
-
-
-def wiener(
-    *,
-    voxel_um: tuple[float, ...],
-    microscope: str | None = None,
-    psf: str | None = None,
-    depth_um: float = 0.0,
-    radius_um: float | None = None,
-    depth_radius_um: float | None = None,
-    noise: float = 0.01,
-) -> Stage:
-    """Deconvolution by Wiener's filter, the inverse of the PSF where the image has more signal than noise.
-
-    Parameters
-    ----------
-    voxel_um : voxel size, (z, y, x) or (y, x); a plane is taken as in focus
-    microscope : name of a preset whose PSF is computed; this or `psf`
-    psf : a file with the image of one bead, with voxels of the same size; its border is taken as background
-    depth_um : how deep in the sample the PSF of the microscope is computed for, micrometres
-    radius_um : how far the PSF is followed in the plane; by default 1 um, and all of a measured one
-    depth_radius_um : the same along z; by default 2 um, and all of a measured one
-    noise : power of the noise over that of the signal, the same at all frequencies, above 0 to 10; more is smoother
-
-    Returns
-    -------
-    A stage from any real image to float32 of the same mean; below 0 beside bright edges. Voxels that are no number count as 0.
-
-    Raises
-    ------
-    InvalidConfiguration : if not exactly one of `microscope` and `psf` is given, or a value makes no sense.
-    InvalidInput : if the file of a PSF cannot be opened.
-
-    Notes
-    -----
-    The filter is computed once, on a window of two PSF radii to each side, and ends there; so a block differs from the whole volume by
-    the rounding of transforms of another size alone, below 1e-4 of the brightest voxel (`tolerance` says it for a brightest voxel of 100).
-
-    N. Wiener, Extrapolation, Interpolation, and Smoothing of Stationary Time Series (MIT Press, 1949).
-    """
-    _need("wiener", "noise", noise, 1e-6, 10.0, "noise power over signal power")
-    blur, facts = chosen("wiener", voxel_um, microscope, psf, depth_um, radius_um, depth_radius_um)
-    halo = tuple((WINDOW * r,) * 2 for r in blur.radius)
-    return Stage(
-        "wiener",
-        {**facts, "noise": float(noise)},
-        partial(_wiener, blur=blur, noise=float(noise), halo=halo),
-        halo,
-        output=_float32,
-        cost=Cost(12.5 * _larger([WINDOW * r for r in blur.radius]), 60.0),
-        tolerance=FULL_SCALE * ROUNDING,
     )
 
 
@@ -202,21 +150,21 @@ def deconvolved(
     """
     inside, shape = tuple(slice(0, n) for n in image.shape), _grown(image, [n // 2 for n in kernel.shape])
     with np.errstate(under="ignore"):
-        transfer = _transfer(image, kernel, shape)
+        transfer = transfer_of(image, kernel, shape)
         reached = _reached(image, inside, transfer, shape)
         spectrum = fft(image).rfftn(_framed(image, shape, background))
-        estimate = _blurred(spectrum, transfer, shape, back=True)
+        estimate = blurred(spectrum, transfer, shape, back=True)
         del spectrum
         _update(estimate, None, reached, 0.0, steps)
         for _ in range(iterations - 1):
             # Five arrays of this size live at most: transfer, reached, estimate, and two of those below.
             spectrum = fft(image).rfftn(estimate)
-            ratio = _blurred(spectrum, transfer, shape)
+            ratio = blurred(spectrum, transfer, shape)
             del spectrum
             _into_ratio(ratio, image, background)
             spectrum = fft(image).rfftn(ratio)
             del ratio
-            correction = _blurred(spectrum, transfer, shape, back=True)
+            correction = blurred(spectrum, transfer, shape, back=True)
             del spectrum
             _update(correction, estimate, reached, tv, steps)
             estimate = correction
@@ -248,80 +196,21 @@ def _richardson_lucy(
     return found[at.out.within(seen)].copy()
 
 
-def _wiener(array: Array, *, at: At, answers: Mapping[str, Answer], blur: Blur, noise: float, halo: Halo) -> Array:
-    xp, wanted = namespace(array), at.out.grow(halo)
-    seen = wanted.intersect(at.reads[0])
-    ends = list(zip(wanted.start, seen.start, seen.stop, wanted.stop, strict=True))
-    image = _numbers(array[seen.within(at.reads[0])])
-    image = xp.pad(image, [(b - a, d - c) for a, b, c, d in ends], mode="symmetric")
-    shape = _good(array, image.shape)
-    with np.errstate(under="ignore"):
-        spectrum = fft(array).rfftn(image, s=shape)
-        del image
-        spectrum *= _transfer(array, _inverse(blur, noise), shape)
-        found = _back(spectrum, shape)
-    return found[at.out.within(wanted)].copy()
-
-
-@lru_cache(maxsize=8)
-def _inverse(blur: Blur, noise: float) -> Weights:
-    """Wiener's filter as weights around a voxel, on a window that repeats; even light passes unchanged."""
-    from scipy.fft import fftshift, ifftshift, irfftn, rfftn
-
-    around = [((WINDOW - 1) * r,) * 2 for r in blur.radius]
-    transfer = rfftn(ifftshift(np.pad(weights(blur).astype(np.float64), around)))
-    shape = [2 * WINDOW * r + 1 for r in blur.radius]
-    response = irfftn(np.conj(transfer) * (1 + noise) / (np.abs(transfer) ** 2 + noise), s=shape)
-    found: Weights = fftshift(response).astype(np.float32)
-    found.flags.writeable = False
-    return found
-
-
 # ------------------------------------------------------------------------------------------- in the frame of a transform
 
 
 def _grown(image: Array, radius: Sequence[int]) -> Shape:
     """The frame: the image at its beginning, beyond it a PSF's radius for what lies before and after, and between these two a
     voxel that stays dark, over which total variation does not see from one end to the other."""
-    return _good(image, [n + 2 * r + 1 for n, r in zip(image.shape, radius, strict=True)])
-
-
-def _good(image: Array, shape: Sequence[int]) -> Shape:
-    *leading, last = shape
-    find = fft(image).next_fast_len
-    return (*(int(find(n)) for n in leading), int(find(last, real=True)))
-
-
-def _transfer(image: Array, kernel: Weights, shape: Shape) -> Array:
-    """Spectrum of weights whose middle is moved to the first voxel of the frame."""
-    xp = namespace(image)
-    placed = xp.zeros(shape, xp.float32)
-    placed[tuple(slice(0, n) for n in kernel.shape)] = xp.asarray(kernel)
-    for axis, n in enumerate(kernel.shape):  # axis by axis: a roll of all at once holds several copies
-        placed = xp.roll(placed, -(n // 2), axis)
-    return fft(image).rfftn(placed)
-
-
-def _blurred(spectrum: Array, transfer: Array, shape: Shape, back: bool = False) -> Array:
-    """What the spectrum is of, blurred; `back` is the adjoint. The spectrum is used up."""
-    for rows in _slabs(spectrum.shape):
-        spectrum[rows] *= transfer[rows].conj() if back else transfer[rows]
-    return _back(spectrum, shape)
-
-
-def _back(spectrum: Array, shape: Shape) -> Array:
-    # In two steps, the first in place: irfftn would keep the spectrum and hold a copy.
-    library = fft(spectrum)
-    spectrum = library.ifftn(spectrum, axes=tuple(range(len(shape) - 1)), overwrite_x=True)
-    return library.irfft(spectrum, n=shape[-1], axis=-1)
+    return good_shape(image, [n + 2 * r + 1 for n, r in zip(image.shape, radius, strict=True)])
 
 
 def _framed(image: Array, shape: Shape, background: float) -> Array:
     """The light of the image, nothing around it."""
     xp = namespace(image)
     frame = xp.zeros(shape, xp.float32)
-    for rows in _slabs(image.shape):
-        part = _numbers(image[rows])
+    for rows in slabs(image.shape):
+        part = numbers_of(image[rows])
         part -= xp.float32(background)
         frame[_beside(rows, image.shape)] = xp.maximum(part, xp.float32(0))
     return frame
@@ -334,7 +223,7 @@ def _reached(image: Array, inside: tuple[slice, ...], transfer: Array, shape: Sh
     seen[inside] = xp.isfinite(image) if image.dtype.kind == "f" else xp.float32(1)
     spectrum = fft(image).rfftn(seen)
     del seen
-    reached = _blurred(spectrum, transfer, shape, back=True)
+    reached = blurred(spectrum, transfer, shape, back=True)
     xp.maximum(reached, xp.float32(FAINT), out=reached)
     return reached
 
@@ -344,8 +233,8 @@ def _into_ratio(expected: Array, image: Array, background: float) -> None:
     xp = namespace(image)
     for axis, n in enumerate(image.shape):
         expected[(slice(None),) * axis + (slice(n, None),)] = xp.float32(0)
-    for rows in _slabs(image.shape):
-        part, seen = expected[_beside(rows, image.shape)], xp.maximum(_numbers(image[rows]), xp.float32(0))
+    for rows in slabs(image.shape):
+        part, seen = expected[_beside(rows, image.shape)], xp.maximum(numbers_of(image[rows]), xp.float32(0))
         part += xp.float32(background)
         # Rounding may leave an expected light below 0.
         xp.maximum(part, seen * xp.float32(STEEPEST) + xp.float32(NOTHING), out=part)
@@ -355,7 +244,7 @@ def _into_ratio(expected: Array, image: Array, background: float) -> None:
 def _update(correction: Array, estimate: Array | None, reached: Array, tv: float, steps: Sequence[float]) -> None:
     """The next estimate, in the memory of the correction; without an estimate before it, the first."""
     xp = namespace(correction)
-    for rows in _slabs(correction.shape):
+    for rows in slabs(correction.shape):
         part = correction[rows]
         xp.maximum(part, xp.float32(0), out=part)
         if estimate is not None:
@@ -395,19 +284,6 @@ def _with_neighbours(field: Array, rows: slice) -> Array:
     )
 
 
-def _numbers(part: Array) -> Array:
-    """A copy in float32, 0 where there is no number."""
-    xp = namespace(part)
-    found = part.astype(xp.float32)
-    return xp.where(xp.isfinite(found), found, xp.float32(0)) if part.dtype.kind == "f" else found
-
-
-def _slabs(shape: Sequence[int]) -> Iterator[slice]:
-    """Rows of the first axis, about SLAB voxels at a time."""
-    rows = max(1, SLAB // max(1, prod(shape[1:])))
-    return (slice(a, min(a + rows, shape[0])) for a in range(0, shape[0], rows))
-
-
 def _beside(rows: slice, shape: Sequence[int]) -> tuple[slice, ...]:
     """Where those rows of an image lie in its frame."""
     return (rows, *(slice(0, n) for n in shape[1:]))
@@ -423,22 +299,6 @@ def _halo_of_iterations(radius: Shape, iterations: int, varied: bool) -> tuple[H
     return tuple((n, n) for n in taken), taken == needed
 
 
-def _larger(radius: Sequence[int]) -> float:
-    """Voxels of the frame over those of the thinnest volume that the stated bytes are for."""
-    return prod((n + 2 * r + 1) / n for n, r in zip(THIN[-len(radius) :], radius, strict=True))
-
-
 def _ns(ndim: int, varied: bool) -> float:
     """A transform and what goes with it, nanoseconds a voxel; measured on 64 x 512 x 512 and on 2048 x 2048 voxels."""
     return (13.5 if ndim == 3 else 5.7) * (1.5 if varied else 1.0)
-
-
-def _float32(spec: Spec) -> Spec:
-    return Spec(spec.shape, "float32", spec.voxel_um)
-
-
-def _need(stage: str, name: str, value: object, low: float, high: float, hint: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InvalidConfiguration(
-            f"{stage}: {name} is {value!r}, but must be a number from {low:g} to {high:g}; {hint}"
-        )

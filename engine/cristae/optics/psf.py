@@ -107,8 +107,6 @@ def need_depth(depth_um: float) -> None:
 @lru_cache(maxsize=4096)
 def focus_um(scope: Microscope, depth_um: float) -> float:
     """The stage position at which a point at this depth is brightest on its axis, by this microscope's modality."""
-    from scipy.optimize import minimize_scalar
-
     need_depth(depth_um)
     first = pupil.focus_um(scope, depth_um)
     if scope.modality not in ("confocal", "airyscan") or scope.model == "gaussian":
@@ -123,15 +121,7 @@ def focus_um(scope: Microscope, depth_um: float) -> float:
     assert scope.excitation_um is not None
     other = pupil.focus_um(replace(scope, emission_um=scope.excitation_um), depth_um)
     low, high = sorted((first, other))
-    around = np.linspace(low - 0.3, high + 0.3, 33)
-    best = float(around[int(np.argmax(bright(around)))])
-    found = minimize_scalar(
-        lambda z: -float(bright(np.array([z]))[0]),
-        bounds=(best - (around[1] - around[0]), best + (around[1] - around[0])),
-        method="bounded",
-        options={"xatol": 1e-4},
-    )
-    return float(found.x)
+    return pupil.brightest(bright, np.linspace(low - 0.3, high + 0.3, 33))
 
 
 def _formed(scope: Microscope, radius: Floats, stage: Floats, depth_um: float) -> Floats:

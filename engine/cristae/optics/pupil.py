@@ -15,6 +15,7 @@ F. Aguet et al., Opt. Express 17, 6829 (2009), doi:10.1364/OE.17.006829.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import ceil, pi
 
@@ -28,6 +29,8 @@ Floats = NDArray[np.float64]
 CONVERGED = 1e-9
 """Of the brightest place that is tried: how little twice the nodes may change."""
 MOST_NODES = 8192
+FINER = 8
+"""How much closer the places lie in each round of a search."""
 
 
 def intensity(scope: Microscope, radius_um: Floats, stage_um: Floats, depth_um: float, nodes: int = 0) -> Floats:
@@ -86,22 +89,26 @@ def phase(scope: Microscope, rho: Floats, stage_um: Floats, depth_um: float) -> 
 
 def focus_um(scope: Microscope, depth_um: float) -> float:
     """The stage position at which a point at this depth is brightest on its axis."""
-    from scipy.optimize import minimize_scalar
-
     near = _flattest(scope, depth_um)
     room = 2.0 + 0.25 * abs(near)
-    around = np.linspace(near - room, near + room, 65 + 32 * ceil(room))
-    lit = intensity(scope, np.zeros(1), around, depth_um)[:, 0]
-    best = float(around[int(np.argmax(lit))])
+    nodes = enough_nodes(scope, 0.0, np.array([near - room, near + room]), depth_um)
+
+    def bright(stage: Floats) -> Floats:
+        return _light(scope, np.zeros(1), stage, depth_um, nodes)[:, 0]
+
+    return brightest(bright, np.linspace(near - room, near + room, 65 + 32 * ceil(room)))
+
+
+def brightest(bright: Callable[[Floats], Floats], around: Floats) -> float:
+    """Where a smooth curve is highest: the best of equally spaced places, of finer ones beside it, then the top of a parabola."""
+    for _ in range(3):
+        step = float(around[1] - around[0])
+        best = float(around[int(np.argmax(bright(around)))])
+        around = best + step / FINER * np.arange(-FINER, FINER + 1, dtype=np.float64)
     step = float(around[1] - around[0])
-    nodes = enough_nodes(scope, 0.0, around, depth_um)
-    found = minimize_scalar(
-        lambda z: -float(_light(scope, np.zeros(1), np.array([z]), depth_um, nodes)[0, 0]),
-        bounds=(best - step, best + step),
-        method="bounded",
-        options={"xatol": 1e-5},
-    )
-    return float(found.x)
+    low, middle, high = bright(best + step * np.array([-1.0, 0.0, 1.0])).tolist()
+    bend = low - 2 * middle + high
+    return best + (0.5 * step * (low - high) / bend if bend < 0 else 0.0)
 
 
 def _flattest(scope: Microscope, depth_um: float) -> float:
