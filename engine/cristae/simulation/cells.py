@@ -136,7 +136,7 @@ class Cell:
     things: Mapping[str, tuple[Thing, ...]]
 
 
-@lru_cache(maxsize=24)
+@lru_cache(maxsize=40)
 def cell(scene: Scene, tile: tuple[int, int, int]) -> Cell:
     """The cell of a tile of the lattice."""
     number = int(np.ravel_multi_index(tile, scene.lattice))
@@ -183,7 +183,7 @@ def _tubes(
         free = rng.random(n) < contacts
         for walk, count, r, touching in zip(walks, steps, radius, free, strict=True):
             tube = Tube(guided(walk[: count + 1]), float(r))
-            fits = sharpest(tube.curve, tube.line[0]) * r < TIGHTEST and _clear(tube.line[2], float(r), body, nucleus)
+            fits = sharpest(tube.curve, tube.line[0]) * r < TIGHTEST and _clear(sparse(tube), float(r), body, nucleus)
             if fits and placed.takes(sparse(tube), float(r), bool(touching)):
                 found.append(tube)
     return found
@@ -219,8 +219,8 @@ def _networks(
 
 def _clear(points: Floats, radius: float, body: Ellipsoid, nucleus: Ellipsoid) -> bool:
     """Whether balls around these points lie in the cell and out of its nucleus."""
-    inside = body.signed_distance(points).max() <= -radius
-    return bool(inside and nucleus.signed_distance(points).min() >= radius)
+    room = radius + 0.002  # between points 0.08 um apart a line may come a little nearer
+    return bool(body.signed_distance(points).max() <= -room and nucleus.signed_distance(points).min() >= room)
 
 
 def sparse(tube: Tube) -> Floats:
@@ -233,7 +233,7 @@ def sparse(tube: Tube) -> Floats:
 def _add(tubes: list[Tube], tube: Tube, body: Ellipsoid, nucleus: Ellipsoid) -> int:
     """One more tube, if it does not bend too tightly and lies where it should; how many were added."""
     fits = sharpest(tube.curve, tube.line[0]) * tube.radius_um < TIGHTEST
-    fits = fits and _clear(tube.line[2], tube.radius_um, body, nucleus)
+    fits = fits and _clear(sparse(tube), tube.radius_um, body, nucleus)
     if fits:
         tubes.append(tube)
     return int(fits)

@@ -5,8 +5,6 @@ A curve is a `scipy.interpolate.BSpline` whose parameter runs from 0 to 1; a Bez
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline, make_interp_spline
@@ -51,7 +49,7 @@ def lengths(curve: BSpline, steps: int) -> tuple[Floats, Floats]:
     """
     breaks = np.unique(curve.t)
     each = max(1, -(-steps // (len(breaks) - 1)))
-    u = np.unique(np.concatenate([np.linspace(a, b, each + 1) for a, b in pairwise(breaks)]))
+    u = np.append((breaks[:-1, None] + np.diff(breaks)[:, None] * np.arange(each) / each).ravel(), breaks[-1])
     half = 0.5 * np.diff(u)
     nodes = (u[:-1, None] + half[:, None] * (_NODES + 1)).ravel()
     speed = np.linalg.norm(curve(nodes, nu=1), axis=1).reshape(-1, len(_NODES))

@@ -225,19 +225,20 @@ class Ellipsoid:
         return np.array(self.centre_um) + found[:n]
 
     def signed_distance(self, points: Floats) -> Floats:
-        """(n,) micrometres to the surface, negative inside; to 1e-9 of the size, by halving (D. Eberly, Distance from a Point to an
+        """(n,) micrometres to the surface, negative inside; to 1e-9 of the size, by Newton (D. Eberly, Distance from a Point to an
         Ellipsoid, 2013)."""
         semi = np.array(self.semi_um)
         away = np.maximum(np.abs(points - np.array(self.centre_um)), 1e-9 * semi.min())
-        # The nearest point is a^2 y / (t + a^2), where t is the one root above -min(a)^2 of a falling function.
-        low = -(semi.min() ** 2) + semi.min() * away[:, int(semi.argmin())]
-        high = np.linalg.norm(semi * away, axis=1)
-        low = np.minimum(low, high)
-        for _ in range(60):
-            t = 0.5 * (low + high)
-            outside = ((semi * away / (t[:, None] + semi**2)) ** 2).sum(axis=1) > 1
-            low, high = np.where(outside, t, low), np.where(outside, high, t)
-        nearest = semi**2 * away / (0.5 * (low + high)[:, None] + semi**2)
+        # The nearest point is a^2 y / (t + a^2), where t is the largest root of a function that falls and is convex beyond
+        # this beginning; so Newton's steps come to it from the left.
+        t = (semi * away - semi**2).max(axis=1)
+        for _ in range(40):
+            part = (semi * away / (t[:, None] + semi**2)) ** 2
+            step = (part.sum(axis=1) - 1) / (2 * (part / (t[:, None] + semi**2)).sum(axis=1))
+            t += step
+            if not len(t) or np.abs(step).max() < 1e-12 * semi.max() ** 2:
+                break
+        nearest = semi**2 * away / (t[:, None] + semi**2)
         level = np.linalg.norm((points - np.array(self.centre_um)) / semi, axis=1)
         found: Floats = np.linalg.norm(away - nearest, axis=1) * np.where(level < 1, -1.0, 1.0)
         return found
