@@ -15,13 +15,11 @@ def poisson(mean: NDArray[np.float64], index: NDArray[np.uint64], key: int) -> N
     """`camera.poisson_plain`."""
     out = np.empty(mean.shape)
     places = np.broadcast_to(index, mean.shape)
-    flat = out.reshape(-1)
-    _poisson(
-        flat,
-        np.ascontiguousarray(mean).reshape(-1),
-        np.ascontiguousarray(places).reshape(-1),
-        np.uint64(scattered(key)),
-    )
+    key_of = np.uint64(scattered(key))
+    with np.errstate(over="ignore"):  # whole numbers of 64 bits go round, also where nothing is compiled
+        _poisson(
+            out.reshape(-1), np.ascontiguousarray(mean).reshape(-1), np.ascontiguousarray(places).reshape(-1), key_of
+        )
     return out
 
 
