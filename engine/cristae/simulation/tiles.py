@@ -189,7 +189,7 @@ def brightness(tiles: Tiles, t: int) -> tuple[float, float]:
     return float(rng.integers(*tiles.facts["peak"])), background
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def clean_image(tiles: Tiles, t: int, crop: int) -> NDArray[np.float32]:
     """(side, side) the noise-free light of a crop; of several planes the brightest."""
     side = int(tiles.facts["side"])
@@ -229,7 +229,7 @@ def optics(tiles: Tiles) -> Transfer:
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def scene(tiles: Tiles, t: int, crop: int) -> tuple[Organelle, ...]:
     """The objects of a crop."""
     facts = tiles.facts
