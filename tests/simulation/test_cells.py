@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
-from cristae.simulation.cells import GAP_UM, Scene, Thing, cell, centroid
+from cristae.simulation.cells import GAP_UM, Scene, Thing, cell, centroid, things
 from cristae.simulation.exposure import cell_image, emitters_of
 from cristae.simulation.shapes import Ball, Tube, directions
 from cristae.simulation.solid import layers, painted, runs
@@ -39,16 +39,17 @@ def level(points: np.ndarray, body: Any) -> np.ndarray:
     return np.linalg.norm((points - body.centre_um) / body.semi_um, axis=1)
 
 
-def cells_of(scene: Scene) -> list[Any]:
-    return [cell(scene, tile) for tile in product(*map(range, scene.lattice))]
+def cells_of(scene: Scene, kind: str) -> list[Any]:
+    """Every cell, and its objects of a kind."""
+    return [(cell(scene, tile), things(scene, tile, kind)) for tile in product(*map(range, scene.lattice))]
 
 
 @pytest.mark.parametrize("scene", USUAL + THIN, ids=lambda s: f"{s.name} {s.shape} seed {s.seed}")
 @pytest.mark.parametrize("kind", KINDS)
 def test_objects_are_in_their_cell_and_out_of_its_nucleus(scene: Scene, kind: str) -> None:
     seen, outside, within = 0, 0.0, 0.0
-    for of in cells_of(scene):
-        for thing in of.things[kind]:
+    for of, inside in cells_of(scene, kind):
+        for thing in inside:
             points = skin(thing)
             seen += 1
             outside = max(outside, float(of.body.signed_distance(points).max()))
@@ -62,7 +63,7 @@ def test_objects_are_in_their_cell_and_out_of_its_nucleus(scene: Scene, kind: st
 @pytest.mark.parametrize("shape", [(64, 256, 256), (13, 240, 500), (1, 1, 1), (64, 700, 300), (200, 100, 100)])
 def test_cells_and_nuclei_are_in_the_volume_and_apart(shape: tuple[int, int, int]) -> None:
     scene = Scene("cell-epi", shape, 3)
-    cells = cells_of(scene)
+    cells = [of for of, _ in cells_of(scene, "nucleus")]
     assert [c.number for c in cells] == list(range(len(cells)))
     for of in cells:
         low, high = of.body.box_um
@@ -89,9 +90,9 @@ def test_emitters_are_in_the_volume_and_on_their_object(kind: str) -> None:
 def gaps(scene: Scene, kind: str) -> np.ndarray:
     """Between the membranes of every two objects of a cell."""
     found = []
-    for of in cells_of(scene):
+    for _, inside in cells_of(scene, kind):
         lines = []
-        for thing in of.things[kind]:
+        for thing in inside:
             shape: Any = thing.shape
             lines.append((shape.line[2] if isinstance(shape, Tube) else np.array([shape.centre_um]), shape.radius_um))
         trees = [cKDTree(line) for line, _ in lines]
@@ -128,26 +129,24 @@ def test_with_contacts_some_touch_and_without_none_share_a_voxel(kind: str) -> N
 
 def test_ids_are_stable_and_tell_their_cell() -> None:
     scene = Scene("cell-epi", (64, 700, 700), 1)
-    things = list(scene.every("mito"))
-    ids = [t.id for t in things]
+    every = list(scene.every("mito"))
+    ids = [t.id for t in every]
     assert ids == sorted(set(ids))
-    assert all(t.id // 1024 == t.cell and t.id % 1024 >= 1 for t in things)
+    assert all(t.id // 1024 == t.cell and t.id % 1024 >= 1 for t in every)
     for low, high in (((0, 0, 0), (5, 30, 40)), ((3, 20, 11), (9, 28, 60))):
         found = [t.id for t in scene.meeting("mito", np.array(low, float), np.array(high, float))]
-        expected = [t.id for t in things if (t.low <= high).all() and (t.high >= low).all()]
+        expected = [t.id for t in every if (t.low <= high).all() and (t.high >= low).all()]
         assert found == expected and found
 
 
 def test_a_cell_is_the_same_alone_and_after_others() -> None:
     scene = Scene("cell-epi", (64, 500, 500), 6)
     tiles = list(product(*map(range, scene.lattice)))
-    forward = {tile: [t.low.tolist() for t in cell(scene, tile).things["mito"]] for tile in tiles}
-    cell.cache_clear()
-    assert {tile: [t.low.tolist() for t in cell(scene, tile).things["mito"]] for tile in reversed(tiles)} == forward
-    cell.cache_clear()
-    assert [t.low.tolist() for t in cell(Scene("cell-epi", (64, 500, 500), 7), tiles[0]).things["mito"]] != forward[
-        tiles[0]
-    ]
+    forward = {tile: [t.low.tolist() for t in things(scene, tile, "mito")] for tile in tiles}
+    things.cache_clear()
+    assert {tile: [t.low.tolist() for t in things(scene, tile, "mito")] for tile in reversed(tiles)} == forward
+    things.cache_clear()
+    assert [t.low.tolist() for t in things(Scene("cell-epi", (64, 500, 500), 7), tiles[0], "mito")] != forward[tiles[0]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from cristae.blocks.stage import At
 from cristae.grid import BlockGrid, Box
 from cristae.simulation import exposure
-from cristae.simulation.cells import Scene, cell
+from cristae.simulation.cells import Scene, things
 from cristae.simulation.exposure import PATCH, cell_image, cell_runs, cell_truth, photons
 from cristae.simulation.presets import preset
 
@@ -24,7 +24,7 @@ named = pytest.mark.parametrize("scene", SCENES, ids=["small", "two patches wide
 
 def forget() -> None:
     exposure.patch.cache_clear()
-    cell.cache_clear()
+    things.cache_clear()
 
 
 def grids(shape: tuple[int, ...]) -> list[BlockGrid]:

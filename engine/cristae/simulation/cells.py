@@ -10,7 +10,7 @@ Lengths are micrometres from the corner of the first voxel, (z, y, x).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -101,14 +101,14 @@ class Scene:
     def meeting(self, kind: str, low: Floats, high: Floats) -> Iterator[Thing]:
         """Objects of a kind whose box touches that between two corners, in the order of their ids."""
         for tile in self.tiles(low, high):
-            for thing in cell(self, tile).things[kind]:
+            for thing in things(self, tile, kind):
                 if (thing.low <= high).all() and (thing.high >= low).all():
                     yield thing
 
     def every(self, kind: str) -> Iterator[Thing]:
         """All objects of a kind."""
         for tile in product(*map(range, self.lattice)):
-            yield from cell(self, tile).things[kind]
+            yield from things(self, tile, kind)
 
     def um(self, box: Box) -> tuple[Floats, Floats]:
         """The corners of a box of voxels."""
@@ -126,67 +126,62 @@ class Thing:
     high: Floats
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Cell:
-    """One cell and its objects, by kind."""
+    """One cell: what its objects lie in and around."""
 
     number: int
     body: Ellipsoid
     nucleus: Ellipsoid
-    things: Mapping[str, tuple[Thing, ...]]
 
 
-@lru_cache(maxsize=40)
 def cell(scene: Scene, tile: tuple[int, int, int]) -> Cell:
     """The cell of a tile of the lattice."""
     number = int(np.ravel_multi_index(tile, scene.lattice))
     rng = stream(scene.seed, scene.name, "cell", number)
     size = scene.tile_um
-    widest = max(o["radius_um"][1] for o in scene.organelles.values() if "radius_um" in o)
     margin = np.minimum(0.02 * size, 0.3)
     room = 0.5 * size - margin
     semi = np.minimum(room * (0.8 + 0.2 * rng.random(3)), (0.5 * THICKEST_UM, np.inf, np.inf))
     centre = (np.array(tile) + 0.5) * size + (room - semi) * (2 * rng.random(3) - 1)
     centre[0] = tile[0] * size[0] + margin[0] + semi[0]  # a cell sits on the glass, or on the cell below
-    body = Ellipsoid(_point(centre), _point(semi))
-    nucleus = Ellipsoid(_point(centre), _point(semi * (0.55, 0.36, 0.36)))
-    share = min(1.0, prod(size) / USUAL_UM3)
-    things: dict[str, tuple[Thing, ...]] = {}
-    for kind, facts in scene.organelles.items():
-        own = stream(scene.seed, scene.name, "objects", kind, number)
-        shapes: list[Shape]
-        if facts["kind"] in ("nucleus", "body"):
-            shapes = [nucleus if facts["kind"] == "nucleus" else body]
-        else:
-            wanted = max(1, round(share * float(own.integers(*facts["per_cell"]))))
-            draw = {"tube": _tubes, "ball": _balls, "network": _networks}[facts["kind"]]
-            shapes = draw(own, facts, wanted, body, nucleus, scene.contacts) if semi.min() > 2.2 * widest else []
-        things[kind] = tuple(
-            Thing(number * (MOST + 1) + n, number, s, *s.box_um) for n, s in enumerate(shapes[:MOST], 1)
-        )
-    return Cell(number, body, nucleus, things)
+    return Cell(
+        number, Ellipsoid(_point(centre), _point(semi)), Ellipsoid(_point(centre), _point(semi * (0.55, 0.36, 0.36)))
+    )
+
+
+@lru_cache(maxsize=40)
+def things(scene: Scene, tile: tuple[int, int, int], kind: str) -> tuple[Thing, ...]:
+    """The objects of a kind in one cell; no other kind is drawn for them."""
+    of, facts = cell(scene, tile), scene.organelles[kind]
+    shapes: list[Shape]
+    if facts["kind"] in ("nucleus", "body"):
+        shapes = [of.nucleus if facts["kind"] == "nucleus" else of.body]
+    else:
+        rng = stream(scene.seed, scene.name, "objects", kind, of.number)
+        share = min(1.0, prod(scene.tile_um) / USUAL_UM3)
+        wanted = max(1, round(share * float(rng.integers(*facts["per_cell"]))))
+        widest = max(o["radius_um"][1] for o in scene.organelles.values() if "radius_um" in o)
+        roomy = min(of.body.semi_um) > 2.2 * widest
+        draw = {"tube": _tubes, "ball": _balls, "network": _networks}[facts["kind"]]
+        shapes = draw(rng, facts, wanted, of.body, of.nucleus, scene.contacts) if roomy else []
+    return tuple(Thing(of.number * (MOST + 1) + n, of.number, s, *s.box_um) for n, s in enumerate(shapes[:MOST], 1))
 
 
 def _tubes(
     rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
 ) -> list[Shape]:
     """Smooth tubes along random walks that stay in the cell and out of its nucleus, apart from each other."""
-    placed = _Placed()
-    found: list[Shape] = []
-    for _ in range(TRIES):
-        n = wanted - len(found)
-        if n <= 0:
-            break
+
+    def some(n: int) -> Iterator[Candidate]:
         radius = _within(rng, facts["radius_um"], n)
         steps = np.maximum(2, (_within(rng, facts["length_um"], n) / STEP_UM).round().astype(int))
-        walks = _walks(rng, n, int(steps.max()), body, nucleus, radius)
-        free = rng.random(n) < contacts
-        for walk, count, r, touching in zip(walks, steps, radius, free, strict=True):
+        for walk, count, r in zip(_walks(rng, n, int(steps.max()), body, nucleus, radius), steps, radius, strict=True):
             tube = Tube(guided(walk[: count + 1]), float(r))
-            fits = sharpest(tube.curve, tube.line[0]) * r < TIGHTEST and _clear(sparse(tube), float(r), body, nucleus)
-            if fits and placed.takes(sparse(tube), float(r), bool(touching)):
-                found.append(tube)
-    return found
+            straight = sharpest(tube.curve, tube.line[0]) * r < TIGHTEST
+            yield tube, sparse(tube) if straight else None, float(r)
+
+    return _filled(rng, wanted, some, TRIES, body, nucleus, contacts)
 
 
 def _networks(
@@ -286,20 +281,43 @@ def _balls(
     rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
 ) -> list[Shape]:
     """Balls spread evenly between nucleus and membrane, apart from each other."""
-    placed = _Placed()
-    found: list[Shape] = []
     centre, outer = np.array(body.centre_um), np.array(body.semi_um)
-    for _ in range(TRIES * 2):
-        n = wanted - len(found)
-        if n <= 0:
-            break
+
+    def some(n: int) -> Iterator[Candidate]:
         radius = _within(rng, facts["radius_um"], n)
         away = directions(rng.random((n, 2))) * np.cbrt(rng.random((n, 1)))
-        points = away * (outer - radius[:, None] - GAP_UM)
-        free = rng.random(n) < contacts
-        for point, r, touching in zip(points + centre, radius, free, strict=True):
-            if _clear(point[None], float(r), body, nucleus) and placed.takes(point[None], float(r), bool(touching)):
-                found.append(Ball(_point(point), float(r)))
+        for point, r in zip(away * (outer - radius[:, None] - GAP_UM) + centre, radius, strict=True):
+            yield Ball(_point(point), float(r)), point[None], float(r)
+
+    return _filled(rng, wanted, some, TRIES * 2, body, nucleus, contacts)
+
+
+Candidate = tuple[Shape, Floats | None, float]
+"""A shape, the points it is seen as (None: it cannot be), and its radius."""
+
+
+def _filled(
+    rng: Rng,
+    wanted: int,
+    some: Callable[[int], Iterator[Candidate]],
+    tries: int,
+    body: Ellipsoid,
+    nucleus: Ellipsoid,
+    contacts: float,
+) -> list[Shape]:
+    """As many as are wanted of the candidates that lie between nucleus and membrane and apart from each other."""
+    placed = _Placed()
+    found: list[Shape] = []
+    for _ in range(tries):
+        if len(found) >= wanted:
+            break
+        candidates = list(some(wanted - len(found)))
+        free = rng.random(len(candidates)) < contacts
+        for (shape, points, radius), touching in zip(candidates, free, strict=True):
+            if points is None or not _clear(points, radius, body, nucleus):
+                continue
+            if placed.takes(points, radius, bool(touching)):
+                found.append(shape)
     return found
 
 
