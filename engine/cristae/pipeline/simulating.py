@@ -27,7 +27,7 @@ from cristae.simulation.cells import Scene, Thing, centroid
 from cristae.simulation.exposure import cell_image, cell_runs, cell_truth, facts_of
 from cristae.simulation.networks import Network
 from cristae.simulation.shapes import Tube, count
-from cristae.simulation.tiles import Tiles, rows, tile, tile_truth
+from cristae.simulation.tiles import Tiles, tile, tile_objects, tile_truth
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.facts import Channel
 from cristae.store.tables import TableWriter
@@ -108,7 +108,7 @@ def tiles_job(tiles: Tiles, number: int, out: str) -> Job:
     if number < 1:
         raise InvalidConfiguration(f"--count {number}: give 1 tile or more")
     final, kind = store_path(out), str(tiles.facts["organelle"])
-    folder = final / "tables" / kind
+    folder, asked = final / "tables" / kind, Asked(f"{kind}/objects", tile_objects(tiles))
     return Job(
         "simulate",
         final,
@@ -116,7 +116,7 @@ def tiles_job(tiles: Tiles, number: int, out: str) -> Job:
         tuple(Frame(0, t) for t in range(number)),
         (
             Pass("simulate: tiles", None, (tile(tiles),), ({},), (), "image"),
-            Pass(f"truth: {kind}", None, (tile_truth(tiles),), ({},), (), kind),
+            Pass(f"truth: {kind}", None, (tile_truth(tiles),), ({},), (asked,), kind),
         ),
         (Target("image", "image"), Target(kind, "label")),
         (
@@ -124,7 +124,7 @@ def tiles_job(tiles: Tiles, number: int, out: str) -> Job:
             ArrayOutput(kind, 0, "label", final / "labels" / kind, final, "../../"),
         ),
         (
-            FileOutput(folder / "table.parquet", TileTruth(tiles, number)),
+            FileOutput(folder / "table.parquet", TileTruth(tiles, asked.key)),
             FileOutput(folder / "table.json", Described(f"{kind}: the truth of simulated tiles")),
         ),
         extra={"command": "simulate tiles", "shape": [tiles.side] * 2, "frames": number, "tiles": repr(tiles)},
@@ -246,19 +246,18 @@ class TileTruth:
     """The table of the objects of tiles."""
 
     tiles: Tiles
-    number: int
+    key: str
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
-        objects = 0
+        answer, objects = Bundle(stored.answer_path(work.folder, self.key)), 0
         with TableWriter(path) as out:
-            for first in range(0, self.number, 64):
-                found = [row for t in range(first, min(first + 64, self.number)) for row in rows(self.tiles, t)]
-                if not found:
-                    continue
-                columns = {name: np.array([row[name] for row in found]) for name in found[0]}
-                columns["kind"] = columns["kind"].astype(object)
-                out.write({"image": np.full(len(found), work.images[0].name, dtype=object), **columns})
-                objects += len(found)
+            for number, frame in work.finished():
+                found = stored.taken(answer, group_of("frame", frame, number))
+                n = len(found["label"])
+                head = {"image": np.full(n, work.images[0].name, dtype=object), "t": np.full(n, frame.t, np.int32)}
+                kind = np.full(n, self.tiles.facts["kind"], dtype=object)
+                out.write({**head, "label": found.pop("label"), "kind": kind, **found})
+                objects += n
         return {f"objects.{self.tiles.facts['organelle']}": objects}
 
 

@@ -6,7 +6,7 @@ tile     a montage of crops, each a scene of its own; its noise is drawn over th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cristae.blocks.measure import Answer
+from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage, no_input
 from cristae.errors import InvalidConfiguration
-from cristae.grid import Box
+from cristae.grid import Box, no_halo
 from cristae.optics.microscope import microscope
 from cristae.simulation import physeg
 from cristae.simulation.camera import Camera, expose
@@ -85,6 +85,41 @@ def tile(tiles: Tiles) -> Stage:
 def tile_truth(tiles: Tiles) -> Stage:
     """The labels of tile t: (y, x) uint32, ids from 1 crop by crop; where objects overlap, the one with the greater z."""
     return _stage("simulate_truth", tiles, _truth, replace(tiles.spec, dtype="uint32", values=None))
+
+
+def tile_objects(tiles: Tiles) -> Measure:
+    """The truth table of a tile, found where its labels are made: a row an object, by label."""
+    return Measure(
+        "tile_objects",
+        {"preset": tiles.name, "seed": tiles.seed, "compat": tiles.compat, "facts": repr(tiles.facts)},
+        partial(_objects, tiles=tiles),
+        _by_label,
+        _by_label_alone,
+        no_halo(2),
+        cost=Cost(0.0, 10.0),
+    )
+
+
+COLUMNS = {"label": "uint32", "crop": "int32", "emitters": "int64"}
+"""Types of the columns of a tile's table; all others are lengths and their powers, float64."""
+LENGTHS = ("radius_um", "length_um", "volume_um3", "area_um2", "middle_z_um", "middle_y_um", "middle_x_um")
+
+
+def _objects(*arrays: Any, at: At, answers: Mapping[str, Answer], tiles: Tiles) -> Partial:
+    found = [] if any(at.core.start) else rows(tiles, at.t)  # of a tile in several blocks the first one tells
+    kinds = {**COLUMNS, **dict.fromkeys(LENGTHS, "float64")}
+    return {name: np.array([row[name] for row in found], kind) for name, kind in kinds.items()}
+
+
+def _by_label(partials: Sequence[Partial]) -> Partial:
+    kinds = {**COLUMNS, **dict.fromkeys(LENGTHS, "float64")}
+    whole = {name: np.concatenate([np.empty(0, kind), *(p[name] for p in partials)]) for name, kind in kinds.items()}
+    order = np.argsort(whole["label"], kind="stable")
+    return {name: column[order] for name, column in whole.items()}
+
+
+def _by_label_alone(merged: Partial) -> Partial:
+    return merged
 
 
 def _stage(name: str, tiles: Tiles, apply: Any, spec: Spec) -> Stage:
@@ -259,9 +294,7 @@ def rows(tiles: Tiles, t: int) -> list[dict[str, Any]]:
             middle = 0.5 * (low + high)
             found.append(
                 {
-                    "t": t,
                     "label": len(found) + 1,
-                    "kind": tiles.facts["kind"],
                     "crop": crop,
                     "radius_um": float(o.shape.radius_um),  # type: ignore[attr-defined]
                     "length_um": o.shape.length_um if isinstance(o.shape, Tube) else 0.0,
