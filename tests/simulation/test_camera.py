@@ -13,7 +13,7 @@ from scipy.stats import chi2, kurtosis, poisson
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
 from cristae.simulation import camera_kernel
-from cristae.simulation.camera import Camera, expose, places, poisson_plain
+from cristae.simulation.camera import Camera, expose, exposed_plain, places
 from cristae.simulation.draws import fold
 
 SHAPE = (4, 256, 256)
@@ -66,13 +66,17 @@ def test_neighbours_know_nothing_of_each_other() -> None:
 
 
 @pytest.mark.kernel
-def test_the_compiled_numbers_are_the_plain_ones() -> None:
+@pytest.mark.parametrize("camera", [Camera(background=0), SCMOS, EMCCD], ids=["plain", "scmos", "emccd"])
+def test_the_compiled_counts_are_the_plain_ones(camera: Camera) -> None:
     rng = np.random.default_rng(0)
-    mean = np.concatenate([rng.uniform(0, 12, 400), rng.uniform(8, 200, 400), 10 ** rng.uniform(2, 6, 400), [0, 10.0]])
-    mean = mean.reshape(2, -1)
-    index = raster(mean.shape)
+    light = np.concatenate([rng.uniform(0, 12, 400), rng.uniform(8, 200, 400), 10 ** rng.uniform(2, 6, 400), [0, 10.0]])
+    light = light.reshape(2, -1).astype(np.float32)
+    sigma = rng.uniform(1, 2, light.shape)
     for key in (0, 5, 2**62 + 11):
-        np.testing.assert_array_equal(camera_kernel.poisson(mean, index, key), poisson_plain(mean, index, key))
+        plain, compiled = (np.empty(light.shape, camera.dtype) for _ in range(2))
+        exposed_plain(plain, light, camera, sigma, 7, 1000, key)
+        camera_kernel.exposed(compiled, light, camera, sigma, 7, 1000, key)
+        np.testing.assert_array_equal(compiled, plain)
 
 
 # ---------------------------------------------------------------------------------------- electrons and the converter

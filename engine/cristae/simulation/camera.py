@@ -17,9 +17,7 @@ from cristae.array import Array, namespace, pick, special
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box, Shape
 from cristae.simulation import camera_kernel
-from cristae.simulation.draws import FEW, FIRST, scattered
-
-GRID = 2.0**20
+from cristae.simulation.draws import FEW, FIRST, GRID, scattered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,34 +99,41 @@ def expose(photons: Array, camera: Camera, at: Box, shape: Shape, key: int, chip
     uint8 or uint16 of the same shape, in the same library.
     """
     xp = namespace(photons)
-    out = xp.empty(photons.shape, camera.dtype)
-    if photons.ndim < 3:
-        out[...] = _exposed(photons, camera, at, shape, key, chip)
-        return out
-    for n in range(len(photons)):  # plane by plane: the numbers on the way take ten times what the image does
-        z = at.start[0] + n
-        here = Box((z, *at.start[1:]), (z + 1, *at.stop[1:]))
-        out[n : n + 1] = _exposed(photons[n : n + 1], camera, here, shape, key, chip)
-    return out
+    planes = photons.reshape(-1, *photons.shape[-2:])
+    out = xp.empty(planes.shape, camera.dtype)
+    sigma = _read_noise(xp, camera, at, shape, chip)
+    exposed = pick(photons, exposed_plain, numpy=camera_kernel.exposed)
+    for n in range(len(planes)):  # plane by plane: the numbers on the way take ten times what the image does
+        z = at.start[0] + n if len(shape) > 2 else 0
+        first = (z * shape[-2] + at.start[-2]) * shape[-1] + at.start[-1]
+        exposed(out[n], planes[n], camera, sigma, first, shape[-1], key)
+    return out.reshape(photons.shape)
 
 
-def _exposed(photons: Array, camera: Camera, at: Box, shape: Shape, key: int, chip: int) -> Array:
+def _read_noise(xp: Any, camera: Camera, at: Box, shape: Shape, chip: int) -> Array:
+    """(rows, columns) electrons of each pixel of a box, the same in every plane."""
+    sigma = xp.full(at.shape[-2:], camera.read_noise * camera.binning, xp.float64)
+    if camera.spread and camera.read_noise:
+        pixels = places(xp, Box(at.start[-2:], at.stop[-2:]), shape[-2:])
+        sigma *= xp.exp(camera.spread * normal(xp, pixels, chip, 5) - 0.5 * camera.spread**2)
+    return sigma
+
+
+def exposed_plain(out: Array, photons: Array, camera: Camera, sigma: Array, first: int, width: int, key: int) -> None:
+    """Counts of one plane, into `out`. `first` is the raster number of its corner in the image, `width` of a row of that."""
     xp = namespace(photons)
     mean = camera.qe * (photons.astype(xp.float64) + camera.background) + camera.dark
     mean = xp.floor(xp.maximum(mean, 0) * GRID + 0.5) / GRID
-    index = places(xp, at, shape)
-    drawn = pick(photons, poisson_plain, numpy=camera_kernel.poisson)(mean, index, key)
+    rows, columns = (xp.arange(n, dtype=xp.uint64) for n in photons.shape)
+    index = xp.uint64(first) + rows[:, None] * xp.uint64(width) + columns
+    drawn = poisson_plain(mean, index, key)
     if camera.em_gain > 1:
         # A register of many stages: a gamma with the mean n g and the variance n g^2, here by its normal limit.
         drawn = camera.em_gain * (drawn + xp.sqrt(drawn) * normal(xp, index, key, 3))
     if camera.read_noise:
-        sigma = camera.read_noise * camera.binning
-        if camera.spread:
-            pixels = places(xp, Box(at.start[-2:], at.stop[-2:]), shape[-2:])
-            sigma = sigma * xp.exp(camera.spread * normal(xp, pixels, chip, 5) - 0.5 * camera.spread**2)
         drawn = drawn + sigma * normal(xp, index, key, 7)
     counts = xp.floor(drawn / camera.electrons + camera.offset + 0.5)
-    return xp.clip(counts, 0, camera.top).astype(camera.dtype)
+    out[...] = xp.clip(counts, 0, camera.top).astype(camera.dtype)
 
 
 def places(xp: Any, at: Box, shape: Shape) -> Array:

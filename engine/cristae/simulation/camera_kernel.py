@@ -1,26 +1,37 @@
-"""Compiled twin of `camera.poisson_plain`: the same numbers, voxel by voxel."""
+"""Compiled twin of `camera.exposed_plain`: the same counts, voxel by voxel."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cristae.compiled import njit
-from cristae.simulation.draws import FEW, FIRST, scattered
+from cristae.simulation.draws import FEW, FIRST, GRID, scattered
+
+if TYPE_CHECKING:
+    from cristae.simulation.camera import Camera
 
 
-def poisson(mean: NDArray[np.float64], index: NDArray[np.uint64], key: int) -> NDArray[np.float64]:
-    """`camera.poisson_plain`."""
-    out = np.empty(mean.shape)
-    places = np.broadcast_to(index, mean.shape)
-    key_of = np.uint64(scattered(key))
+def exposed(
+    out: NDArray[Any],
+    photons: NDArray[Any],
+    camera: Camera,
+    sigma: NDArray[np.float64],
+    first: int,
+    width: int,
+    key: int,
+) -> None:
+    """`camera.exposed_plain`."""
+    light = camera.qe, camera.background, camera.dark, camera.em_gain
+    scale = camera.electrons, camera.offset, float(camera.top)
     with np.errstate(over="ignore"):  # whole numbers of 64 bits go round, also where nothing is compiled
-        _poisson(
-            out.reshape(-1), np.ascontiguousarray(mean).reshape(-1), np.ascontiguousarray(places).reshape(-1), key_of
-        )
-    return out
+        _expose(
+            out, photons, np.uint64(first), np.uint64(width), np.uint64(scattered(key)),
+            *map(float, light), camera.read_noise > 0, sigma, *map(float, scale),
+        )  # fmt: skip
 
 
 @njit(nogil=True, cache=True)
@@ -33,34 +44,52 @@ def _uniform(index, key, draw):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _poisson(out, mean, index, key):  # type: ignore[no-untyped-def]
-    for i in range(len(out)):
-        m = mean[i]
-        if m < FEW:
-            u = _uniform(index[i], key, FIRST)
-            chance = math.exp(-m)
-            total = chance
-            n = 0
-            while u > total and n < 199:
-                n += 1
-                chance = chance * m / n
-                total += chance
-            out[i] = n
+def _normal(index, key, draw):  # type: ignore[no-untyped-def]
+    far = math.sqrt(-2 * math.log(_uniform(index, key, draw)))
+    return far * math.cos(2 * math.pi * _uniform(index, key, draw + 1))
+
+
+@njit(nogil=True, cache=True)
+def _poisson(m, index, key):  # type: ignore[no-untyped-def]
+    if m < FEW:
+        u = _uniform(index, key, FIRST)
+        chance = math.exp(-m)
+        total = chance
+        n = 0
+        while u > total and n < 199:
+            n += 1
+            chance = chance * m / n
+            total += chance
+        return float(n)
+    b = 0.931 + 2.53 * math.sqrt(m)
+    a = -0.059 + 0.02483 * b
+    alpha = 1.1239 + 1.1328 / (b - 3.4)
+    quick = 0.9277 - 3.6224 / (b - 2)
+    draw = FIRST
+    while True:
+        u, v = _uniform(index, key, draw) - 0.5, _uniform(index, key, draw + 1)
+        draw += 2
+        inside = 0.5 - abs(u)
+        k = math.floor((2 * a / inside + b) * u + m + 0.43)
+        if inside >= 0.07 and v <= quick:
+            return float(k)
+        if k < 0 or (inside < 0.013 and v > inside):
             continue
-        b = 0.931 + 2.53 * math.sqrt(m)
-        a = -0.059 + 0.02483 * b
-        alpha = 1.1239 + 1.1328 / (b - 3.4)
-        quick = 0.9277 - 3.6224 / (b - 2)
-        draw = FIRST
-        while True:
-            u, v = _uniform(index[i], key, draw) - 0.5, _uniform(index[i], key, draw + 1)
-            draw += 2
-            inside = 0.5 - abs(u)
-            k = math.floor((2 * a / inside + b) * u + m + 0.43)
-            if inside >= 0.07 and v <= quick:
-                break
-            if k < 0 or (inside < 0.013 and v > inside):
-                continue
-            if math.log(v * alpha / (a / (inside * inside) + b)) <= -m + k * math.log(m) - math.lgamma(k + 1.0):
-                break
-        out[i] = k
+        if math.log(v * alpha / (a / (inside * inside) + b)) <= -m + k * math.log(m) - math.lgamma(k + 1.0):
+            return float(k)
+
+
+@njit(nogil=True, cache=True)
+def _expose(  # type: ignore[no-untyped-def]
+    out, photons, first, width, key, qe, background, dark, em_gain, noisy, sigma, electrons, offset, top
+):
+    for r in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            index = first + np.uint64(r) * width + np.uint64(c)
+            mean = qe * (np.float64(photons[r, c]) + background) + dark
+            drawn = _poisson(math.floor(max(mean, 0.0) * GRID + 0.5) / GRID, index, key)
+            if em_gain > 1:
+                drawn = em_gain * (drawn + math.sqrt(drawn) * _normal(index, key, 3))
+            if noisy:
+                drawn += sigma[r, c] * _normal(index, key, 7)
+            out[r, c] = min(max(math.floor(drawn / electrons + offset + 0.5), 0.0), top)

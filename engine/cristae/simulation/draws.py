@@ -12,6 +12,8 @@ import numpy as np
 
 FEW = 10.0
 """Electrons from which Poisson numbers are drawn by rejection; below, by adding up chances."""
+GRID = 2.0**20
+"""To an electron: expected values are rounded to this grid before anything is drawn."""
 FIRST = 16
 """Of the numbers of a voxel, the first that its Poisson number uses."""
 

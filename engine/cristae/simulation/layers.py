@@ -45,6 +45,8 @@ def imaged(emitters: Array, photons: Array, through: Transfer, pixels: int, *, s
     layer = xp.clip(xp.floor(depth).astype(xp.int64), 1, through.layers - 3)
     order = xp.argsort(layer)
     starts = to_host(xp.searchsorted(layer[order], xp.arange(through.layers + 1)))
+    depth, photons = depth[order], photons[order]
+    places = emitters[order, 1:] * (frame.fine / frame.pixel_um) - 0.5 * frame.fine
     planes = xp.zeros((through.low.shape[0], *frame.bins), xp.complex64)
     for line in range(through.layers):
         grid = None
@@ -53,9 +55,8 @@ def imaged(emitters: Array, photons: Array, through: Transfer, pixels: int, *, s
             if not 0 <= home < through.layers or starts[home + 1] == starts[home]:
                 continue
             grid = xp.zeros((frame.samples, frame.samples), xp.float32) if grid is None else grid
-            those = order[int(starts[home]) : int(starts[home + 1])]
-            at = emitters[those, 1:] * (frame.fine / frame.pixel_um) - 0.5 * frame.fine
-            spread(grid, at, photons[those] * _share(depth[those] - home, tap))
+            those = slice(int(starts[home]), int(starts[home + 1]))
+            spread(grid, places[those], photons[those] * _share(depth[those] - home, tap))
         if grid is not None:
             fold(planes, _spectrum(grid, frame), line, through)
     return _images(planes, frame, pixels)
