@@ -234,12 +234,13 @@ def test_no_emitters_no_light() -> None:
 @pytest.mark.kernel
 def test_compiled_spreading_is_the_plain_one() -> None:
     rng = np.random.default_rng(1)
-    at, light = rng.uniform(-5, 40, (300, 2)), rng.uniform(0, 3, 300)
-    one, other = np.zeros((32, 32), np.float32), np.zeros((32, 32), np.float32)
-    spread_plain(one, at, light)
-    layers_kernel.spread(other, at, light)
+    at, light, part = rng.uniform(-5, 40, (300, 2)), rng.uniform(0, 3, 300), rng.uniform(-1, 2, 300)
+    one, other = np.zeros((4, 32, 32), np.float32), np.zeros((4, 32, 32), np.float32)
+    for home in (4, 7):
+        spread_plain(one, home, at, light, part)
+        layers_kernel.spread(other, home, at, light, part)
     np.testing.assert_allclose(one, other, atol=1e-5 * one.max())
-    assert one.sum() == pytest.approx(light.sum(), rel=1e-5)
+    assert one.sum() == pytest.approx(2 * light.sum(), rel=1e-5)
 
 
 @pytest.mark.kernel

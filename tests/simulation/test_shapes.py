@@ -15,6 +15,7 @@ from scipy.stats import chi2
 from cristae.simulation.cells import centroid
 from cristae.simulation.curves import bend, bezier, guided, lengths, rising, sharpest, through
 from cristae.simulation.shapes import Ball, Ellipsoid, Shape, Tube
+from cristae.simulation.shapes_kernel import beside
 
 BENT = bezier(np.array([[0.4, 0.2, 0.3], [0.9, 1.6, 0.4], [0.5, 1.9, 1.6]]))
 TIGHT = bezier(np.array([[1.0, 0.3, 0.5], [1.1, 1.2, 1.2], [1.0, 0.3, 1.9]]))  # kappa r up to 0.7 where r is 0.38
@@ -128,6 +129,7 @@ def test_an_open_tube_ends_flat() -> None:
         assert beyond > 0 > within
 
 
+@pytest.mark.kernel
 def test_an_ellipsoids_distance_has_the_right_sign_and_is_zero_on_it() -> None:
     shape: Any = SHAPES["ellipsoid"]
     points, _ = scattered(shape, 20_000, room=0.4)
@@ -303,3 +305,19 @@ def test_a_rising_curve_keeps_its_plane_and_rises_evenly() -> None:
     solid = rising(flat, 0.6, 0.9)(u)
     np.testing.assert_allclose(solid[:, 1:], flat(u), atol=1e-12)
     np.testing.assert_allclose(solid[:, 0], 0.6 + 0.3 * u, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------------ kernels
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_places_beside_a_curve_are_those_of_the_spline_itself(degree: int) -> None:
+    tube = Tube(through(np.random.default_rng(degree).uniform(-1, 1, (degree + 3, 3)), degree), 0.1)
+    draw, away = np.random.default_rng(0).random((200, 4)), np.full(200, 0.1)
+    u, s, _ = tube.line
+    at = np.interp(draw[:, 1] * s[-1], s, u)
+    found = beside(draw, away, *tube._steps)
+    axis, tangent = tube.curve(at), bend(tube.curve, at)[0]
+    np.testing.assert_allclose(np.linalg.norm(found - axis, axis=1), 0.1, rtol=1e-9)
+    np.testing.assert_allclose(((found - axis) * tangent).sum(axis=1), 0, atol=1e-9)

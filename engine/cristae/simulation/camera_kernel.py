@@ -25,13 +25,11 @@ def exposed(
     key: int,
 ) -> None:
     """`camera.exposed_plain`."""
-    light = camera.qe, camera.background, camera.dark, camera.em_gain
-    scale = camera.electrons, camera.offset, float(camera.top)
+    corner = np.uint64(first), np.uint64(width), np.uint64(scattered(key))
+    light = np.array([camera.qe, camera.background, camera.dark, camera.em_gain], np.float64)
+    scale = np.array([camera.electrons, camera.offset, camera.top], np.float64)
     with np.errstate(over="ignore"):  # whole numbers of 64 bits go round, also where nothing is compiled
-        _expose(
-            out, photons, np.uint64(first), np.uint64(width), np.uint64(scattered(key)),
-            *map(float, light), camera.read_noise > 0, sigma, *map(float, scale),
-        )  # fmt: skip
+        _expose(out, photons, corner, light, sigma, camera.read_noise > 0, scale)
 
 
 @njit(nogil=True, cache=True)
@@ -80,9 +78,10 @@ def _poisson(m, index, key):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _expose(  # type: ignore[no-untyped-def]
-    out, photons, first, width, key, qe, background, dark, em_gain, noisy, sigma, electrons, offset, top
-):
+def _expose(out, photons, corner, light, sigma, noisy, scale):  # type: ignore[no-untyped-def]
+    first, width, key = corner
+    qe, background, dark, em_gain = light[0], light[1], light[2], light[3]
+    electrons, offset, top = scale[0], scale[1], scale[2]
     for r in range(out.shape[0]):
         for c in range(out.shape[1]):
             index = first + np.uint64(r) * width + np.uint64(c)

@@ -34,7 +34,7 @@ Point = tuple[float, float, float]
 
 TILE_UM = 24.0  # about the width of a cell in culture
 THICKEST_UM = 10.0  # cells on a coverslip are flat
-USUAL_UM3 = 24.0 * 24.0 * 10.0  # the tile for which numbers of objects are meant
+USUAL_UM3 = TILE_UM * TILE_UM * THICKEST_UM  # the room of a cell for which numbers of objects are meant
 STEP_UM = 0.5  # between the points that guide a tube
 MOST = 1023
 """Objects of a kind in a cell."""
@@ -159,7 +159,7 @@ def things(scene: Scene, tile: tuple[int, int, int], kind: str) -> tuple[Thing, 
         shapes = [of.nucleus if facts["kind"] == "nucleus" else of.body]
     else:
         rng = stream(scene.seed, scene.name, "objects", kind, of.number)
-        share = min(1.0, prod(scene.tile_um) / USUAL_UM3)
+        share = prod(np.minimum(scene.tile_um, (THICKEST_UM, np.inf, np.inf))) / USUAL_UM3
         wanted = max(1, round(share * float(rng.integers(*facts["per_cell"]))))
         widest = max(o["radius_um"][1] for o in scene.organelles.values() if "radius_um" in o)
         roomy = min(of.body.semi_um) > 2.2 * widest

@@ -167,18 +167,20 @@ def patch(scene: Scene, organelle: str, index: int) -> NDArray[np.float32]:
     reach, deep = float(scene.facts["reach_um"]), float(scene.facts["deep_um"])
     low, high = scene.um(core)
     around = np.array([deep, reach, reach])
-    emitters = [
-        found
-        for thing in scene.meeting(organelle, low - around, high + around)
-        if len(found := _near(emitters_of(scene, organelle, thing), low - around, high + around))
-    ]
     out = np.zeros(core.shape, np.float32)
-    if not emitters:
+    things = list(scene.meeting(organelle, low - around, high + around))
+    if not things:
         return out
-    points = np.concatenate(emitters)
     through, corner, away = _optics(scene, organelle, core)
-    points = points - np.array([away, low[1], low[2]]) + np.array([0.0, corner * size[1], corner * size[2]])
-    light = np.full(len(points), float(facts["photons"]))
+    origin = np.array([away, low[1] - corner * size[1], low[2] - corner * size[2]])  # of the frame
+    # Single numbers place an emitter to 10 pm, and a patch may hold millions.
+    points = np.concatenate(
+        [
+            (_near(emitters_of(scene, organelle, thing), low - around, high + around) - origin).astype(np.float32)
+            for thing in things
+        ]
+    )
+    light = np.full(len(points), facts["photons"], np.float32)
     side = max(core.shape[1:]) + corner
     shown = imaged(points, light, through, side, spacing_um=_spacing(scene))
     np.maximum(shown[:, corner : corner + core.shape[1], corner : corner + core.shape[2]], 0, out=out)

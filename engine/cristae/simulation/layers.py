@@ -25,7 +25,7 @@ def imaged(emitters: Array, photons: Array, through: Transfer, pixels: int, *, s
 
     Parameters
     ----------
-    emitters : (n, 3) float64 of numpy or cupy; (z, y, x) in um: z is the depth, y and x are counted from the corner of the first
+    emitters : (n, 3) floats of numpy or cupy; (z, y, x) in um: z is the depth, y and x are counted from the corner of the first
         pixel that is wanted. They may lie outside it by as much as the frame has room.
     photons : (n,) light of each
     through : the optics, for this frame
@@ -42,47 +42,53 @@ def imaged(emitters: Array, photons: Array, through: Transfer, pixels: int, *, s
         pick(emitters, fold_plain, numpy=layers_kernel.fold),
     )
     depth = (emitters[:, 0] - through.first_um) / spacing_um  # in layers
-    layer = xp.clip(xp.floor(depth).astype(xp.int64), 1, through.layers - 3)
-    order = xp.argsort(layer)
-    starts = to_host(xp.searchsorted(layer[order], xp.arange(through.layers + 1)))
+    layer = xp.clip(xp.floor(depth), 1, through.layers - 3).astype(xp.int16)
+    order = xp.argsort(layer, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(to_host(xp.bincount(layer, minlength=through.layers)))])
     depth, photons = depth[order], photons[order]
-    places = emitters[order, 1:] * (frame.fine / frame.pixel_um) - 0.5 * frame.fine
+    places = emitters[order, 1:]
+    places *= frame.fine / frame.pixel_um
+    places -= 0.5 * frame.fine
+    del layer, order
     planes = xp.zeros((through.low.shape[0], *frame.bins), xp.complex64)
+    open_ = xp.zeros((4, frame.samples, frame.samples), xp.float32)  # layers that still get light: l is number l % 4
     for line in range(through.layers):
-        grid = None
-        for tap in range(4):  # emitters between layers l and l + 1 go to l - 1 .. l + 2
-            home = line - tap + 1
-            if not 0 <= home < through.layers or starts[home + 1] == starts[home]:
-                continue
-            grid = xp.zeros((frame.samples, frame.samples), xp.float32) if grid is None else grid
+        home = line + 1  # emitters between layers h and h + 1 go to h - 1 .. h + 2, so `line` gets no more after these
+        if home < through.layers and starts[home] < starts[home + 1]:
             those = slice(int(starts[home]), int(starts[home + 1]))
-            spread(grid, places[those], photons[those] * _share(depth[those] - home, tap))
-        if grid is not None:
-            fold(planes, _spectrum(grid, frame), line, through)
+            spread(open_, home, places[those], photons[those], depth[those] - home)
+        if starts[max(line - 2, 0)] < starts[min(line + 2, through.layers)]:
+            fold(planes, _spectrum(open_[line % 4], frame), line, through)
+            open_[line % 4] = 0
     return _images(planes, frame, pixels)
 
 
-def _share(t: Array, tap: int) -> Array:
-    """Lagrange's weight of the layer `tap - 1`, for emitters t of a layer beyond layer 0."""
-    if tap == 0:
-        return -t * (t - 1) * (t - 2) / 6
-    if tap == 1:
-        return (t + 1) * (t - 1) * (t - 2) / 2
-    if tap == 2:
-        return -(t + 1) * t * (t - 2) / 2
-    return (t + 1) * t * (t - 1) / 6
+def spread_plain(layers: Array, home: int, at: Array, light: Array, part: Array) -> None:
+    """Add (n,) light at (n, 2) places to the four layers around, each over 4 x 4 samples of a square grid that goes round.
 
-
-def spread_plain(grid: Array, at: Array, light: Array) -> None:
-    """Add (n,) light at (n, 2) places of a square grid that goes round, each over 4 x 4 samples."""
-    xp = namespace(grid)
+    layers : (4, n, n); layer l is number l % 4
+    part : (n,) how far each emitter is from layer `home` to the next; the weights of layers home - 1 .. home + 2 are Lagrange's
+    """
+    xp = namespace(layers)
     first = xp.floor(at).astype(xp.int64)
     weights = _spline(xp, at - first)
-    n = grid.shape[0]
-    for dy in range(4):
-        for dx in range(4):
-            where = ((first[:, 0] + dy - 1) % n, (first[:, 1] + dx - 1) % n)
-            xp.add.at(grid, where, (light * weights[dy][:, 0] * weights[dx][:, 1]).astype(grid.dtype))
+    n = layers.shape[1]
+    for tap, share in enumerate(_shares(part)):
+        for dy in range(4):
+            for dx in range(4):
+                where = ((first[:, 0] + dy - 1) % n, (first[:, 1] + dx - 1) % n)
+                lit = light * share * weights[dy][:, 0] * weights[dx][:, 1]
+                xp.add.at(layers[(home - 1 + tap) % 4], where, lit.astype(layers.dtype))
+
+
+def _shares(t: Array) -> list[Array]:
+    """Lagrange's weights of the layers at -1, 0, 1 and 2, for what lies at t."""
+    return [
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    ]
 
 
 def _spline(xp: Array, t: Array) -> list[Array]:

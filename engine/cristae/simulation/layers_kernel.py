@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,9 +11,11 @@ from cristae.compiled import njit
 from cristae.simulation.transfer import Transfer
 
 
-def spread(grid: NDArray[np.float32], at: NDArray[np.float64], light: NDArray[np.float64]) -> None:
+def spread(
+    layers: NDArray[np.float32], home: int, at: NDArray[Any], light: NDArray[Any], part: NDArray[np.floating]
+) -> None:
     """`layers.spread_plain`."""
-    _spread(grid, np.ascontiguousarray(at), np.ascontiguousarray(light))
+    _spread(layers, home, np.ascontiguousarray(at), np.ascontiguousarray(light), part)
 
 
 def fold(planes: NDArray[np.complex64], spectrum: NDArray[np.complex64], line: int, through: Transfer) -> None:
@@ -22,17 +26,29 @@ def fold(planes: NDArray[np.complex64], spectrum: NDArray[np.complex64], line: i
 
 
 @njit(nogil=True, cache=True)
-def _spread(grid, at, light):  # type: ignore[no-untyped-def]
-    n = grid.shape[0]
-    wy, wx = np.empty(4), np.empty(4)
+def _spread(layers, home, at, light, part):  # type: ignore[no-untyped-def]
+    n = layers.shape[1]
+    wz, wy, wx = np.empty(4), np.empty(4), np.empty(4)
     for i in range(len(light)):
         y, x = int(np.floor(at[i, 0])), int(np.floor(at[i, 1]))
         _spline(wy, at[i, 0] - y)
         _spline(wx, at[i, 1] - x)
-        for dy in range(4):
-            row = (y + dy - 1) % n
-            for dx in range(4):
-                grid[row, (x + dx - 1) % n] += np.float32(light[i] * wy[dy] * wx[dx])
+        _lagrange(wz, np.float64(part[i]))
+        for tap in range(4):
+            layer = (home - 1 + tap) % 4
+            lit = light[i] * wz[tap]
+            for dy in range(4):
+                row = (y + dy - 1) % n
+                for dx in range(4):
+                    layers[layer, row, (x + dx - 1) % n] += np.float32(lit * wy[dy] * wx[dx])
+
+
+@njit(nogil=True, cache=True)
+def _lagrange(w, t):  # type: ignore[no-untyped-def]
+    w[0] = -t * (t - 1) * (t - 2) / 6
+    w[1] = (t + 1) * (t - 1) * (t - 2) / 2
+    w[2] = -(t + 1) * t * (t - 2) / 2
+    w[3] = (t + 1) * t * (t - 1) / 6
 
 
 @njit(nogil=True, cache=True)

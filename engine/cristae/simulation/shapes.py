@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 
 from cristae.simulation.curves import bend, lengths
+from cristae.simulation.shapes_kernel import beside, ellipsoid_distance
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
@@ -94,27 +95,21 @@ class Tube:
         which = rng.random((n, 4))
         capped = which[:, 0] < ends
         away = np.full(n, r) if membrane else r * np.sqrt(which[:, 3])
-        out = np.empty((n, 3))
-        out[~capped] = self._beside(which[~capped], away[~capped])
+        out = beside(which, away, *self._steps)
         if capped.any():
             out[capped] = self._cap(which[capped], np.full(int(capped.sum()), r), membrane)
         return out
 
-    def _beside(self, draw: Floats, away: Floats) -> Floats:
-        u, s, _ = self.line
-        at = np.interp(draw[:, 1] * s[-1], s, u)
-        tangent, curvature = bend(self.curve, at)
-        one = across(tangent)
-        other = np.cross(tangent, one)
-        angle = 2 * pi * draw[:, 2:3]
-        side = np.cos(angle) * one + np.sin(angle) * other
-        # The outside of a bend is larger: a point is moved to the opposite side with the chance that makes it even.
-        # The angle's own low digits decide, so that no further number is drawn.
-        towards = away * (curvature * side).sum(axis=1)
-        again = np.modf(draw[:, 2] * 2**26)[0]
-        side[again > 0.5 * (1 - towards)] *= -1
-        found: Floats = self.curve(at) + away[:, None] * side
-        return found
+    @cached_property
+    def _steps(self) -> tuple[Floats, Floats, Floats]:
+        """Arc lengths and points along the curve, and its slopes at both ends of every step."""
+        u, s, points = self.line
+        step = np.diff(u)[:, None]
+        if self.curve.k < 2:
+            chord = np.diff(points, axis=0)
+            return s, points, np.stack([chord, chord], axis=1)
+        slope = self.curve(u, nu=1)
+        return s, points, np.stack([slope[:-1] * step, slope[1:] * step], axis=1)
 
     def _cap(self, draw: Floats, radius: Floats, membrane: bool) -> Floats:
         last = draw[:, 1] < 0.5
@@ -225,23 +220,8 @@ class Ellipsoid:
         return np.array(self.centre_um) + found[:n]
 
     def signed_distance(self, points: Floats) -> Floats:
-        """(n,) micrometres to the surface, negative inside; to 1e-9 of the size, by Newton (D. Eberly, Distance from a Point to an
-        Ellipsoid, 2013)."""
-        semi = np.array(self.semi_um)
-        away = np.maximum(np.abs(points - np.array(self.centre_um)), 1e-9 * semi.min())
-        # The nearest point is a^2 y / (t + a^2), where t is the largest root of a function that falls and is convex beyond
-        # this beginning; so Newton's steps come to it from the left.
-        t = (semi * away - semi**2).max(axis=1)
-        for _ in range(40):
-            part = (semi * away / (t[:, None] + semi**2)) ** 2
-            step = (part.sum(axis=1) - 1) / (2 * (part / (t[:, None] + semi**2)).sum(axis=1))
-            t += step
-            if not len(t) or np.abs(step).max() < 1e-12 * semi.max() ** 2:
-                break
-        nearest = semi**2 * away / (t[:, None] + semi**2)
-        level = np.linalg.norm((points - np.array(self.centre_um)) / semi, axis=1)
-        found: Floats = np.linalg.norm(away - nearest, axis=1) * np.where(level < 1, -1.0, 1.0)
-        return found
+        """(n,) micrometres to the surface, negative inside; to 1e-9 of the size."""
+        return ellipsoid_distance(points, np.array(self.centre_um), np.array(self.semi_um))
 
 
 def directions(draw: Floats) -> Floats:
