@@ -60,7 +60,10 @@ def cell(
         str | None, typer.Option("--organelles", help="Only these, such as mito,nucleus; by default all of the preset.")
     ] = None,
     contacts: Annotated[
-        float, typer.Option("--contacts", help="Part of the objects that may touch or cross others, 0 to 1.")
+        float, typer.Option("--contacts", help="Part of the objects of a kind that touch another of it, 0 to 1.")
+    ] = 0.0,
+    crossings: Annotated[
+        float, typer.Option("--crossings", help="Part of the objects of a kind that overlap another of it, 0 to 1.")
     ] = 0.0,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
@@ -76,7 +79,8 @@ def cell(
     size = o.shape(shape, "--shape")
     sides = o.voxel_um(voxel_um) or tuple(facts("cells", preset)["voxel_um"])
     kinds = [word.strip() for word in organelles.split(",")] if organelles else ()
-    job = cell_job(Scene(preset, size, seed, sides, contacts), out, kinds)  # type: ignore[arg-type]
+    scene = Scene(preset, size, seed, sides, contacts, crossings)  # type: ignore[arg-type]
+    job = cell_job(scene, out, kinds)
     run_job(job, o.settings(cluster, memory, block, "cpu", fresh, pyramid=pyramid))
 
 

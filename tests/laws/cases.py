@@ -338,7 +338,7 @@ BEAD = str(Path(__file__).parents[1] / "optics" / "bead.ome.tif")
 BLURRED: dict[str, Any] = {"library_tolerance": 1e-2}
 
 SCENES = [
-    (Scene("cell-epi", (30, 60, 90), 3, (0.3, 0.15, 0.15), contacts=0.7), "mito"),
+    (Scene("cell-epi", (30, 60, 90), 3, (0.3, 0.15, 0.15), contacts=0.7, crossings=0.3), "mito"),
     (Scene("cell-oil", (40, 50, 270), 4, (0.2, 0.1, 0.1)), "lysosome"),
     (Scene("cell-rich", (40, 80, 70), 6, (0.2, 0.15, 0.15)), "mito"),
     (Scene("cell-rich", (20, 80, 70), 6, (0.3, 0.2, 0.2)), "cell"),

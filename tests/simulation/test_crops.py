@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cristae.simulation.crops import Organelle, organelle, published
+from cristae.simulation.crops import Organelle, organelle, organelles, published
 from cristae.simulation.presets import preset, presets
 from cristae.simulation.shapes import Ball, Tube
 
@@ -114,3 +114,76 @@ def test_a_published_object_has_the_published_number_of_emitters(name: str) -> N
 def test_an_empty_published_tube_still_has_a_shape() -> None:
     thin = [made for _, made, _ in drawn("physeg-airy1-mito", 60, published) if made.shape.radius_um < 0.0395]  # type: ignore[attr-defined]
     assert thin and all(len(made.emitters) == 0 and made.shape.area_um2 > 0 for made in thin)
+
+
+# --------------------------------------------------------------------------------------------------------- crossings
+
+
+def crop(name: str, seed: int, **other: Any) -> tuple[Organelle, ...]:
+    """All objects of a crop of the first batch, some of its facts changed."""
+    facts = preset("tiles", name)
+    batch = {**facts["batches"][0], **other}
+    middle = facts["side"] * facts["pixel_nm"] * NM / 2
+    return organelles(facts, batch, middle, np.random.default_rng(seed), organelle)
+
+
+def cross(one: Organelle, other: Organelle) -> bool:
+    """Whether two axes cross as seen from above: some piece of one has its ends on both sides of a piece of the other, and so has that."""
+    a, b = (o.shape.curve(np.linspace(0, 1, 150))[:, 1:] for o in (one, other))  # type: ignore[attr-defined]
+
+    def sides(line: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """(pieces, points) on which side of each piece every point lies."""
+        way, apart = np.diff(line, axis=0)[:, None], points[None] - line[:-1, None]
+        return np.asarray(way[..., 0] * apart[..., 1] - way[..., 1] * apart[..., 0] > 0)
+
+    first, second = sides(a, b), sides(b, a)
+    return bool(((first[:, 1:] != first[:, :-1]) & (second[:, 1:] != second[:, :-1]).T).any())
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.7, 1.0])
+def test_as_many_objects_as_asked_are_moved_across_another(part: float) -> None:
+    batch = preset("tiles", "sam-mito-dense")["batches"][0]
+    for seed in range(3):
+        apart = crop("sam-mito-dense", seed, crossings=(0.0, 0.0))
+        found = crop("sam-mito-dense", seed, crossings=(part, part))
+        moved = [n for n, (a, b) in enumerate(zip(apart, found, strict=True)) if (a.emitters != b.emitters).any()]
+        assert len(moved) == pytest.approx(part * len(found), abs=0.5 if part < 1 else 1)
+        for n in moved:
+            assert any(cross(found[n], other) for k, other in enumerate(found) if k != n)
+            by = found[n].shape.box_um[0] - apart[n].shape.box_um[0]
+            assert by[0] == pytest.approx(0, abs=1e-9)
+            np.testing.assert_allclose(found[n].emitters, apart[n].emitters + by, atol=1e-9)
+            low, high = found[n].shape.box_um
+            assert max(abs(low[1:] - 5.12).max(), abs(high[1:] - 5.12).max()) <= batch["reach_nm"] * NM + 2e-4
+            assert np.abs(found[n].shape.signed_distance(found[n].emitters[::50])).max() <= 1e-9
+
+
+def test_the_part_that_is_moved_is_drawn_from_the_range_of_the_preset() -> None:
+    low, high = preset("tiles", "sam-mito-dense")["batches"][0]["crossings"]
+    parts = []
+    for seed in range(24):
+        apart, found = (crop("sam-mito-dense", seed, objects=(20, 21), **more) for more in ({"crossings": (0, 0)}, {}))
+        parts.append(np.mean([(a.emitters != b.emitters).any() for a, b in zip(apart, found, strict=True)]))
+    assert low - 0.026 <= min(parts) < low + 0.15 and high - 0.15 < max(parts) <= high + 0.026
+
+
+def test_a_few_objects_far_apart_cross_because_it_is_asked() -> None:
+    """Six short tubes in a crop hardly ever cross by chance."""
+    asked = {"objects": (6, 7), "length_nm": (500, 900), "width_nm": (200, 220)}
+    seen = []
+    for more in ({}, {"crossings": (0.5, 0.5)}):
+        found = [crop("sam-mito", seed, **asked, **more) for seed in range(10)]
+        seen.append(np.mean([[any(cross(o, p) for p in c if p is not o) for o in c] for c in found]))
+    assert seen[0] < 0.15 and seen[1] >= 0.5
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "sam-mito-dense"])
+def test_without_crossings_objects_are_drawn_one_after_the_other_and_nothing_else(name: str) -> None:
+    facts = preset("tiles", name)
+    batch, middle = facts["batches"][0], facts["side"] * facts["pixel_nm"] * NM / 2
+    assert "crossings" not in batch
+    rng, found = np.random.default_rng(3), crop(name, 3)
+    for o in (organelle(facts, batch, middle, rng) for _ in range(int(rng.integers(*batch["objects"])))):
+        np.testing.assert_array_equal(found[0].emitters, o.emitters)
+        found = found[1:]
+    assert not found

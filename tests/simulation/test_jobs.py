@@ -26,7 +26,7 @@ from cristae.simulation.tiles import Tiles, exposed, labelled
 from cristae.store.volume import open_volume
 from cristae_cli.main import app
 
-SCENE = Scene("cell-epi", (18, 60, PATCH[2] + 12), 3, (0.25, 0.1, 0.1), 0.5)
+SCENE = Scene("cell-epi", (18, 60, PATCH[2] + 12), 3, (0.25, 0.1, 0.1), 0.5, 0.5)
 KINDS = ("mito", "lysosome", "nucleus")
 
 
@@ -105,6 +105,20 @@ def test_the_table_agrees_with_the_labels_and_the_runs(whole: Path, kind: str) -
     assert np.abs(apart).max() < 0.75 and np.abs(np.mean(apart, axis=0)).max() < 0.15
     described = json.loads((whole / "tables" / kind / "table.json").read_text())["columns"]
     assert set(rows.columns) <= set(described)
+
+
+def test_the_table_says_who_touches_and_who_crosses(whole: Path) -> None:
+    met = 0
+    for kind in KINDS:
+        rows, own = table(whole, kind), owned(table(whole, kind, "runs"))
+        assert rows["crosses"].dtype == rows["touches"].dtype == pl.Int32
+        _, owners = np.unique(own[:, 1:], axis=0, return_inverse=True)
+        shared = own[np.bincount(owners)[owners] > 1, 0]
+        assert set(shared) <= set(rows.filter(pl.col("crosses") > 0)["label"].to_list())
+        met += len(rows.filter(pl.col("crosses") > 0)) * len(rows.filter(pl.col("touches") > 0))
+        assert rows["crosses"].sum() % 2 == rows["touches"].sum() % 2 == 0
+    assert table(whole, "nucleus").select("touches", "crosses").sum().row(0) == (0, 0)
+    assert met > 0
 
 
 def test_centre_lines_lie_in_their_tube_and_are_as_long_as_the_table_says(whole: Path) -> None:
@@ -208,6 +222,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a negative seed": ((*CELL, "--out", "o.zarr", "--seed", "-1"), "seed"),
     "a negative seed of tiles": ((*TILES, "--out", "o.zarr", "--preset", "sam-mito", "--seed", "-1"), "seed"),
     "too many contacts": ((*CELL, "--out", "o.zarr", "--contacts", "2"), "contacts"),
+    "too many crossings": ((*CELL, "--out", "o.zarr", "--crossings", "-0.1"), "crossings"),
+    "more that meet than there are": ((*CELL, "--out", "o.zarr", "--contacts", "0.8", "--crossings", "0.3"), "sum"),
     "an unknown organelle": ((*CELL, "--out", "o.zarr", "--organelles", "golgi"), "golgi"),
     "an organelle twice": ((*CELL, "--out", "o.zarr", "--shape", "20,40,40", "--organelles", "mito,mito"), "mito"),
     "an out of another kind": ((*CELL, "--out", "o.tif"), ".zarr"),

@@ -14,7 +14,7 @@ from cristae.simulation.cells import Scene, things
 from cristae.simulation.exposure import PATCH, cell_image, cell_runs, cell_truth, photons
 from cristae.simulation.presets import preset
 
-SMALL = Scene("cell-epi", (22, 70, 90), 3, (0.25, 0.1, 0.1), 0.5)
+SMALL = Scene("cell-epi", (22, 70, 90), 3, (0.25, 0.1, 0.1), 0.5, 0.3)
 LONG = Scene("cell-oil", (20, 60, PATCH[2] + 14), 5)
 CONFOCAL = Scene("cell-confocal", (20, 64, 64), 5, tuple(preset("cells", "cell-confocal")["voxel_um"]))
 DEEP = Scene("cell-epi", (PATCH[0] + 6, 40, 48), 2)

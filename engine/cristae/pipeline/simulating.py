@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.jobs import stem
 from cristae.simulation.cells import Scene, Thing, centroid
 from cristae.simulation.exposure import cell_image, cell_runs, cell_truth, facts_of
+from cristae.simulation.meetings import meetings
 from cristae.simulation.networks import Network
 from cristae.simulation.shapes import Tube, count
 from cristae.simulation.tiles import Tiles, tile, tile_objects, tile_truth
@@ -51,6 +52,11 @@ DEFINITIONS: Mapping[str, tuple[str, str]] = {
     "radius_um": ("um", "radius of the tube or ball; of a nucleus that of the ball with its volume"),
     "junctions": ("", "places where a tube of a network begins or ends on another"),
     "loops": ("", "arcs of a network that leave it and come back"),
+    "touches": (
+        "",
+        "others of its kind whose surface lies within 0.05 um of its own without overlap; all are in its cell",
+    ),
+    "crosses": ("", "others of its kind whose volume overlaps its own; branches of one network are one object"),
     "emitters": (
         "",
         "emitters of the object, to the nearest; of a network what its surface or volume leads one to expect",
@@ -152,7 +158,7 @@ class CellTruth:
         voxels = dict(zip(found["id"].tolist(), found["voxels"].tolist(), strict=True))
         objects = 0
         with TableWriter(path) as out:
-            for things in _batches(self.scene.every(self.organelle)):
+            for things in _batches(self.scene.cells(self.organelle)):
                 out.write(self.columns(work.images[0].name, things, voxels))
                 objects += len(things)
         return {f"objects.{self.organelle}": objects}
@@ -176,9 +182,18 @@ class CellTruth:
             "radius_um": np.array([getattr(s, "radius_um", (0.75 * s.volume_um3 / np.pi) ** (1 / 3)) for s in shapes]),
             "junctions": np.array([getattr(shape, "junctions", 0) for shape in shapes], np.int32),
             "loops": np.array([getattr(shape, "loops", 0) for shape in shapes], np.int32),
+            **_meetings(things),
             "emitters": np.array([count(s, facts["density"], facts["labelling"]) for s in shapes], np.int64),
             **{f"centroid_{axis}_um": middle[:, n] for n, axis in enumerate("zyx")},
         }
+
+
+def _meetings(things: Sequence[Thing]) -> dict[str, np.ndarray]:
+    """How many others each object of whole cells touches and crosses; objects of two cells are always apart."""
+    counts = [np.empty((2, 0), np.int32)]
+    counts += [meetings([thing.shape for thing in inside]) for _, inside in groupby(things, lambda thing: thing.cell)]
+    touches, crosses = np.concatenate(counts, axis=1)
+    return {"touches": touches, "crosses": crosses}
 
 
 @dataclass(frozen=True)
@@ -192,7 +207,7 @@ class CentreLines:
         half = 0.5 * np.array(self.scene.voxel_um)
         with TableWriter(path) as out:
             out.write(self._columns([], half))
-            for things in _batches(self.scene.every(self.organelle)):
+            for things in _batches(self.scene.cells(self.organelle)):
                 out.write(self._columns([thing for thing in things if tubes_of(thing)], half))
         return {}
 
@@ -275,9 +290,12 @@ class Described:
         return {}
 
 
-def _batches(things: Iterator[Thing]) -> Iterator[list[Thing]]:
-    """Objects a few thousand at a time; at least one batch, so that an empty table has its columns."""
-    first = True
-    while (some := list(islice(things, AT_ONCE))) or first:
-        first = False
-        yield some
+def _batches(cells: Iterator[tuple[Thing, ...]]) -> Iterator[list[Thing]]:
+    """The objects of whole cells, a few thousand at a time; at least one batch, so that an empty table has its columns."""
+    some: list[Thing] = []
+    for inside in cells:
+        if len(some) >= AT_ONCE:
+            yield some
+            some = []
+        some += inside
+    yield some

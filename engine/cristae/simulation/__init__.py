@@ -2,6 +2,7 @@
 
     draws, curves, shapes, networks   random numbers by name; lines; what an organelle is in space, and its emitters
     cells, crops                      what is where: volumes full of cells, and the small images of the papers
+    placing, meetings                 room for the objects of a cell; which of them touch and cross others
     transfer, layers                  light from any number of emitters into the planes of an image
     kinetics, camera                  photons of an emitter in a frame; photons become counts
     exposure, tiles                   the stages: image and labels of cells, and of tiles

@@ -10,10 +10,10 @@ Lengths are micrometres from the corner of the first voxel, (z, y, x).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
+from itertools import chain, product
 from math import pi, prod
 from typing import Any
 
@@ -24,7 +24,9 @@ from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
 from cristae.simulation.curves import bend, guided, sharpest
 from cristae.simulation.draws import stream
+from cristae.simulation.meetings import met
 from cristae.simulation.networks import Network
+from cristae.simulation.placing import GAP_UM, Candidate, Placed, Rounded, clear, filled, sparse
 from cristae.simulation.presets import Preset, preset
 from cristae.simulation.shapes import Ball, Ellipsoid, Shape, Tube, directions
 
@@ -42,15 +44,14 @@ TIGHTEST = 0.98
 """Of the radius of a bend, how thick a tube may be."""
 TRIES = 4
 """Places tried for each object, before there are fewer of them."""
-GAP_UM = 0.05
-"""Between objects of a kind that do not touch."""
 
 
 @dataclass(frozen=True)
 class Scene:
     """What is under the microscope: everything else follows from it.
 
-    shape : (z, y, x) voxels of the volume; contacts : part of the objects that may touch or cross others of their kind
+    shape : (z, y, x) voxels of the volume; contacts, crossings : parts of the objects that touch others of their kind, and that
+    cross others
     """
 
     name: str
@@ -58,6 +59,7 @@ class Scene:
     seed: int = 1
     voxel_um: Point = (0.2, 0.1, 0.1)
     contacts: float = 0.0
+    crossings: float = 0.0
 
     def __post_init__(self) -> None:
         preset("cells", self.name)
@@ -66,9 +68,17 @@ class Scene:
                 f"a cell has three axes z, y, x of at least one voxel with a positive size, got shape {self.shape} and voxel_um "
                 f"{self.voxel_um}; give for example --shape 64,512,512"
             )
-        if self.seed < 0 or not 0 <= self.contacts <= 1:
+        if self.seed < 0:
+            raise InvalidConfiguration(f"the seed is {self.seed}, but must be 0 or more")
+        for name, part in (("contacts", self.contacts), ("crossings", self.crossings)):
+            if not 0 <= part <= 1:
+                raise InvalidConfiguration(
+                    f"{name} are a part of the objects, from 0 to 1, got {part}; give --{name} 0.3"
+                )
+        if self.contacts + self.crossings > 1 + 1e-9:
             raise InvalidConfiguration(
-                f"the seed is 0 or more and contacts lie between 0 and 1, got {self.seed} and {self.contacts}"
+                f"contacts {self.contacts} and crossings {self.crossings} are more than all objects together; give parts whose sum "
+                "is at most 1"
             )
 
     @property
@@ -107,8 +117,11 @@ class Scene:
 
     def every(self, kind: str) -> Iterator[Thing]:
         """All objects of a kind."""
-        for tile in product(*map(range, self.lattice)):
-            yield from things(self, tile, kind)
+        return chain.from_iterable(self.cells(kind))
+
+    def cells(self, kind: str) -> Iterator[tuple[Thing, ...]]:
+        """All objects of a kind, cell by cell."""
+        return (things(self, tile, kind) for tile in product(*map(range, self.lattice)))
 
     def um(self, box: Box) -> tuple[Floats, Floats]:
         """The corners of a box of voxels."""
@@ -164,13 +177,14 @@ def things(scene: Scene, tile: tuple[int, int, int], kind: str) -> tuple[Thing, 
         widest = max(o["radius_um"][1] for o in scene.organelles.values() if "radius_um" in o)
         roomy = min(of.body.semi_um) > 2.2 * widest
         draw = {"tube": _tubes, "ball": _balls, "network": _networks}[facts["kind"]]
-        shapes = draw(rng, facts, wanted, of.body, of.nucleus, scene.contacts) if roomy else []
-    return tuple(Thing(of.number * (MOST + 1) + n, of.number, s, *s.box_um) for n, s in enumerate(shapes[:MOST], 1))
+        apart = draw(rng, facts, wanted, of.body, of.nucleus)[:MOST] if roomy else []
+        lots = stream(scene.seed, scene.name, "meetings", kind, of.number)
+        meeting = scene.contacts + scene.crossings > 0
+        shapes = [*(met(apart, scene.contacts, scene.crossings, of.body, of.nucleus, lots) if meeting else apart)]
+    return tuple(Thing(of.number * (MOST + 1) + n, of.number, s, *s.box_um) for n, s in enumerate(shapes, 1))
 
 
-def _tubes(
-    rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
-) -> list[Shape]:
+def _tubes(rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid) -> list[Rounded]:
     """Smooth tubes along random walks that stay in the cell and out of its nucleus, apart from each other."""
 
     def some(n: int) -> Iterator[Candidate]:
@@ -181,16 +195,14 @@ def _tubes(
             straight = sharpest(tube.curve, tube.line[0]) * r < TIGHTEST
             yield tube, sparse(tube) if straight else None, float(r)
 
-    return _filled(rng, wanted, some, TRIES, body, nucleus, contacts)
+    return filled(rng, wanted, some, TRIES, body, nucleus)
 
 
-def _networks(
-    rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
-) -> list[Shape]:
+def _networks(rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid) -> list[Rounded]:
     """Tubes with branches that begin on them, and arcs that close loops, apart from each other."""
-    placed = _Placed()
-    found: list[Shape] = []
-    for trunk in _tubes(rng, facts, wanted, body, nucleus, contacts):
+    placed = Placed()
+    found: list[Rounded] = []
+    for trunk in _tubes(rng, facts, wanted, body, nucleus):
         assert isinstance(trunk, Tube)
         tubes, junctions, loops = [trunk], 0, 0
         line, radius = trunk.line[2], trunk.radius_um
@@ -207,28 +219,16 @@ def _networks(
             closed = _add(tubes, Tube(guided(np.array([first, arc, last])), radius), body, nucleus)
             junctions, loops = junctions + 2 * closed, loops + closed
         whole = np.concatenate([sparse(tube) for tube in tubes])
-        if placed.takes(whole, radius, bool(rng.random() < contacts)):
+        rng.random()  # no longer of use; without it the scenes of a seed would be others
+        if placed.takes(whole, radius):
             found.append(Network(tuple(tubes), junctions, loops))
     return found
-
-
-def _clear(points: Floats, radius: float, body: Ellipsoid, nucleus: Ellipsoid) -> bool:
-    """Whether balls around these points lie in the cell and out of its nucleus."""
-    room = radius + 0.002  # between points 0.08 um apart a line may come a little nearer
-    return bool(body.signed_distance(points).max() <= -room and nucleus.signed_distance(points).min() >= room)
-
-
-def sparse(tube: Tube) -> Floats:
-    """Points along a tube for looking at what is near: every fourth, and the last."""
-    line: Floats = tube.line[2]
-    kept: Floats = line[np.unique(np.append(np.arange(0, len(line), 4), len(line) - 1))]
-    return kept
 
 
 def _add(tubes: list[Tube], tube: Tube, body: Ellipsoid, nucleus: Ellipsoid) -> int:
     """One more tube, if it does not bend too tightly and lies where it should; how many were added."""
     fits = sharpest(tube.curve, tube.line[0]) * tube.radius_um < TIGHTEST
-    fits = fits and _clear(sparse(tube), tube.radius_um, body, nucleus)
+    fits = fits and clear(sparse(tube), tube.radius_um, body, nucleus)
     if fits:
         tubes.append(tube)
     return int(fits)
@@ -277,9 +277,7 @@ def _walks(
     return walks
 
 
-def _balls(
-    rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid, contacts: float
-) -> list[Shape]:
+def _balls(rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid) -> list[Rounded]:
     """Balls spread evenly between nucleus and membrane, apart from each other."""
     centre, outer = np.array(body.centre_um), np.array(body.semi_um)
 
@@ -289,57 +287,7 @@ def _balls(
         for point, r in zip(away * (outer - radius[:, None] - GAP_UM) + centre, radius, strict=True):
             yield Ball(_point(point), float(r)), point[None], float(r)
 
-    return _filled(rng, wanted, some, TRIES * 2, body, nucleus, contacts)
-
-
-Candidate = tuple[Shape, Floats | None, float]
-"""A shape, the points it is seen as (None: it cannot be), and its radius."""
-
-
-def _filled(
-    rng: Rng,
-    wanted: int,
-    some: Callable[[int], Iterator[Candidate]],
-    tries: int,
-    body: Ellipsoid,
-    nucleus: Ellipsoid,
-    contacts: float,
-) -> list[Shape]:
-    """As many as are wanted of the candidates that lie between nucleus and membrane and apart from each other."""
-    placed = _Placed()
-    found: list[Shape] = []
-    for _ in range(tries):
-        if len(found) >= wanted:
-            break
-        candidates = list(some(wanted - len(found)))
-        free = rng.random(len(candidates)) < contacts
-        for (shape, points, radius), touching in zip(candidates, free, strict=True):
-            if points is None or not _clear(points, radius, body, nucleus):
-                continue
-            if placed.takes(points, radius, bool(touching)):
-                found.append(shape)
-    return found
-
-
-class _Placed:
-    """The objects of a kind that have a place, as points with a radius."""
-
-    def __init__(self) -> None:
-        self._points, self._radii = np.empty((0, 3)), np.empty(0)
-
-    def takes(self, line: Floats, radius: float, touching: bool) -> bool:
-        """Whether an object finds room there; then it is one of them."""
-        if not touching and len(self._points):
-            low, high = line.min(axis=0) - radius - GAP_UM, line.max(axis=0) + radius + GAP_UM
-            reach = self._radii[:, None]
-            near = ((self._points + reach >= low) & (self._points - reach <= high)).all(axis=1)
-            points, radii = self._points[near], self._radii[near]
-            apart = np.linalg.norm(points[:, None] - line[None], axis=2).min(axis=1) if len(points) else np.empty(0)
-            if (apart < radii + radius + GAP_UM + 0.02).any():  # lines are seen every 0.08 um
-                return False
-        self._points = np.concatenate([self._points, line])
-        self._radii = np.concatenate([self._radii, np.full(len(line), radius)])
-        return True
+    return filled(rng, wanted, some, TRIES * 2, body, nucleus)
 
 
 def centroid(shape: Shape) -> Floats:

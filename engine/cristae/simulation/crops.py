@@ -1,11 +1,14 @@
 """Crops: how the papers draw one organelle of a small image, and how the published simulator does.
 
 A range of a preset is half open. Whole numbers of nanometres are drawn as such. Places are counted from the crop's corner.
+
+Objects of a crop do not see each other. A batch with `crossings`, a range of parts of its objects, moves so many of them, at their depth,
+to where their axis crosses that of another as the microscope sees them; the others may cross by chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import pi
 from typing import Any
@@ -33,6 +36,46 @@ class Organelle:
 
     shape: Shape
     emitters: Floats  # (n, 3) um
+
+
+def organelles(
+    facts: Preset, batch: Mapping[str, Any], middle_um: float, rng: Rng, draw: Callable[..., Organelle]
+) -> tuple[Organelle, ...]:
+    """All objects of a crop, each drawn by `organelle` or `published`."""
+    found = [draw(facts, batch, middle_um, rng) for _ in range(int(rng.integers(*batch["objects"])))]
+    if "crossings" in batch:
+        many = round(float(rng.uniform(*batch["crossings"])) * len(found))
+        order = rng.permutation(len(found)).tolist()
+        resting = [found[n] for n in order[many:]]
+        for n in order[:many]:
+            found[n] = _crossing(found[n], resting, batch, middle_um, rng)
+            resting.append(found[n])
+    return tuple(found)
+
+
+def _crossing(one: Organelle, others: list[Organelle], batch: Mapping[str, Any], middle: float, rng: Rng) -> Organelle:
+    """A tube moved aside until it crosses one of the others at 30 degrees or more; where it was, if it would leave the crop."""
+    line, reach = _interior(one), batch["reach_nm"] * NM
+    low, high = (corner[1:] - middle for corner in one.shape.box_um)
+    for _ in range(TRIES if others else 0):
+        over = _interior(others[int(rng.integers(len(others)))])
+        a, b = line[int(rng.integers(len(line)))], over[int(rng.integers(len(over)))]
+        by = b[:2] - a[:2]
+        steep = abs(a[2] * b[3] - a[3] * b[2]) >= 0.5
+        if steep and (low + by >= -reach).all() and (high + by <= reach).all():
+            away = np.array([0.0, *by])
+            assert isinstance(one.shape, Tube)
+            return Organelle(one.shape.moved(away), one.emitters + away)
+    return one
+
+
+def _interior(of: Organelle) -> Floats:
+    """(n, 4) places (y, x) along the middle of a tube's axis and which way it goes there, as seen from above."""
+    assert isinstance(of.shape, Tube)
+    u, _, line = of.shape.line
+    some = slice(len(u) // 10, -(len(u) // 10) or None)
+    way = of.shape.curve(u[some], nu=1)[:, 1:]
+    return np.column_stack([line[some, 1:], way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12)])
 
 
 def organelle(facts: Preset, batch: Mapping[str, Any], middle_um: float, rng: Rng) -> Organelle:

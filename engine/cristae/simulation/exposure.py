@@ -109,6 +109,7 @@ def _params(scene: Scene, organelle: str) -> dict[str, Any]:
         "voxel_um": scene.voxel_um,
         "seed": scene.seed,
         "contacts": scene.contacts,
+        "crossings": scene.crossings,
         "facts": repr(scene.facts),
     }
 

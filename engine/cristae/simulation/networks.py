@@ -78,6 +78,10 @@ class Network:
             found.append(points[~hidden])
         return np.concatenate(found)
 
+    def moved(self, by_um: Floats) -> Network:
+        """The same network elsewhere."""
+        return Network(tuple(tube.moved(by_um) for tube in self.tubes), self.junctions, self.loops)
+
     def signed_distance(self, points: Floats) -> Floats:
         """(n,) micrometres to the nearest surface of a tube, negative inside."""
         found: Floats = np.min([tube.signed_distance(points) for tube in self.tubes], axis=0)

@@ -127,6 +127,10 @@ class Tube:
         found: Floats = self.curve(ends) + away[:, None] * way
         return found
 
+    def moved(self, by_um: Floats) -> Tube:
+        """The same tube elsewhere."""
+        return Tube(BSpline(self.curve.t, self.curve.c + by_um, self.curve.k), self.radius_um, self.caps)
+
     def signed_distance(self, points: Floats) -> Floats:
         """(n,) micrometres to the surface, negative inside; an open tube ends flat."""
         from scipy.spatial import cKDTree
@@ -174,6 +178,11 @@ class Ball:
         away = self.radius_um * (np.cbrt(draw[:, 2]) if labelling == "volume" else np.ones(len(draw)))
         found: Floats = np.array(self.centre_um) + away[:, None] * directions(draw)
         return found
+
+    def moved(self, by_um: Floats) -> Ball:
+        """The same ball elsewhere."""
+        z, y, x = (float(v) for v in self.centre_um + by_um)
+        return Ball((z, y, x), self.radius_um)
 
     def signed_distance(self, points: Floats) -> Floats:
         found: Floats = np.linalg.norm(points - np.array(self.centre_um), axis=1) - self.radius_um

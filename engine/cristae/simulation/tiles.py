@@ -22,7 +22,7 @@ from cristae.grid import Box, no_halo
 from cristae.optics.microscope import microscope
 from cristae.simulation import physeg
 from cristae.simulation.camera import Camera, expose
-from cristae.simulation.crops import NM, Organelle, organelle, published
+from cristae.simulation.crops import NM, Organelle, organelle, organelles, published
 from cristae.simulation.draws import fold, stream
 from cristae.simulation.layers import imaged
 from cristae.simulation.presets import Preset, preset
@@ -273,8 +273,7 @@ def scene(tiles: Tiles, t: int, crop: int) -> tuple[Organelle, ...]:
     if tiles.compat:
         batch = {**batch, "reach_nm": facts["compat"]["reach_nm"]}
     middle = int(facts["side"]) * tiles.pixel_um / 2
-    draw = published if tiles.compat else organelle
-    return tuple(draw(facts, batch, middle, rng) for _ in range(int(rng.integers(*batch["objects"]))))
+    return organelles(facts, batch, middle, rng, published if tiles.compat else organelle)
 
 
 def _corners(side: int, many: int) -> list[tuple[slice, slice]]:
