@@ -65,6 +65,13 @@ def cell(
     crossings: Annotated[
         float, typer.Option("--crossings", help="Part of the objects of a kind that overlap another of it, 0 to 1.")
     ] = 0.0,
+    frames: Annotated[
+        int, typer.Option("--frames", help="Time points; objects stay where they are, emitters blink and bleach.")
+    ] = 1,
+    frame_s: Annotated[float, typer.Option("--frame-s", help="Seconds of a frame, all of them exposed.")] = 0.1,
+    on_s: Annotated[float, typer.Option("--on-s", help="Seconds that an emitter is on before it goes off.")] = 0.0,
+    off_s: Annotated[float, typer.Option("--off-s", help="Seconds that it is off; 0: emitters are always on.")] = 0.0,
+    bleach_s: Annotated[float, typer.Option("--bleach-s", help="Seconds until it bleaches; 0: never.")] = 0.0,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -79,8 +86,9 @@ def cell(
     size = o.shape(shape, "--shape")
     sides = o.voxel_um(voxel_um) or tuple(facts("cells", preset)["voxel_um"])
     kinds = [word.strip() for word in organelles.split(",")] if organelles else ()
-    scene = Scene(preset, size, seed, sides, contacts, crossings)  # type: ignore[arg-type]
-    job = cell_job(scene, out, kinds)
+    light = frame_s, on_s, off_s, bleach_s
+    scene = Scene(preset, size, seed, sides, contacts, crossings, *light)  # type: ignore[arg-type]
+    job = cell_job(scene, out, kinds, frames)
     run_job(job, o.settings(cluster, memory, block, "cpu", fresh, pyramid=pyramid))
 
 

@@ -13,13 +13,14 @@ import pytest
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner, Result
 
+from cristae.blocks.stage import At
 from cristae.errors import CristaeError
 from cristae.grid import Box
 from cristae.pipeline.execute import execute
 from cristae.pipeline.job import Settings
 from cristae.pipeline.simulating import cell_job
 from cristae.simulation.cells import Scene
-from cristae.simulation.exposure import PATCH
+from cristae.simulation.exposure import PATCH, cell_image
 from cristae.simulation.presets import presets
 from cristae.simulation.solid import runs
 from cristae.simulation.tiles import Tiles, exposed, labelled
@@ -152,6 +153,29 @@ def test_every_cluster_and_block_makes_the_same_bytes(
     same(made(tmp_path / "cell.ome.zarr", cluster, block), whole)
 
 
+@pytest.mark.parametrize("cluster", ["none", "threads:2"])
+def test_frames_are_a_film_in_which_emitters_bleach_and_objects_stay(tmp_path: Path, cluster: str) -> None:
+    out = tmp_path / "film.ome.zarr"
+    words = ("--shape", "20,60,72", "--organelles", "lysosome", "--frames", "4", "--frame-s", "0.5", "--bleach-s", "1")
+    assert cristae("simulate", "cell", "--out", out, *words, "--cluster", cluster, "--block", "7,23,72").exit_code == 0
+    image = open_volume(out)
+    assert (image.axes, image.frames, image.frame_interval_s) == ("tzyx", 4, 0.5)
+    light = [voxels(out, t).astype(float).mean() for t in range(4)]
+    assert light == sorted(light, reverse=True) and light[0] > light[3] + 1
+    scene = Scene("cell-epi", (20, 60, 72), frame_s=0.5, bleach_s=1)
+    np.testing.assert_array_equal(voxels(out, 2), cell_image(scene, "lysosome").apply(at=whole_at(scene, 2), answers={}))
+    assert all(np.array_equal(voxels(out / "labels" / "lysosome", t), voxels(out / "labels" / "lysosome")) for t in range(4))
+    rows = table(out, "lysosome")
+    assert rows["t"].unique().sort().to_list() == [0, 1, 2, 3]
+    first = rows.filter(t=0).drop("t")
+    assert len(first) and all(rows.filter(t=t).drop("t").equals(first) for t in range(4))
+
+
+def whole_at(scene: Scene, t: int) -> At:
+    one = At.whole(scene.shape, 0)
+    return At(one.out, (), one.grid, 0, t)
+
+
 @pytest.mark.filterwarnings("ignore:labels and tables of")
 def test_the_same_again_is_nothing_to_do_and_another_seed_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "a.ome.zarr"
@@ -224,6 +248,10 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "too many contacts": ((*CELL, "--out", "o.zarr", "--contacts", "2"), "contacts"),
     "too many crossings": ((*CELL, "--out", "o.zarr", "--crossings", "-0.1"), "crossings"),
     "more that meet than there are": ((*CELL, "--out", "o.zarr", "--contacts", "0.8", "--crossings", "0.3"), "sum"),
+    "no frame": ((*CELL, "--out", "o.zarr", "--frames", "0"), "--frames"),
+    "no time to expose": ((*CELL, "--out", "o.zarr", "--frame-s", "0"), "frame_s"),
+    "emitters that go off and never on": ((*CELL, "--out", "o.zarr", "--off-s", "1"), "--on-s"),
+    "emitters that bleach before they begin": ((*CELL, "--out", "o.zarr", "--bleach-s", "-1"), "bleach_s"),
     "an unknown organelle": ((*CELL, "--out", "o.zarr", "--organelles", "golgi"), "golgi"),
     "an organelle twice": ((*CELL, "--out", "o.zarr", "--shape", "20,40,40", "--organelles", "mito,mito"), "mito"),
     "an out of another kind": ((*CELL, "--out", "o.tif"), ".zarr"),

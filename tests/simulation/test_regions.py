@@ -16,10 +16,12 @@ from cristae.simulation.presets import preset
 
 SMALL = Scene("cell-epi", (22, 70, 90), 3, (0.25, 0.1, 0.1), 0.5, 0.3)
 LONG = Scene("cell-oil", (20, 60, PATCH[2] + 14), 5)
+BLINKING = Scene("cell-epi", (22, 70, 90), 3, frame_s=0.1, on_s=0.2, off_s=0.8, bleach_s=2.0)
 CONFOCAL = Scene("cell-confocal", (20, 64, 64), 5, tuple(preset("cells", "cell-confocal")["voxel_um"]))
 DEEP = Scene("cell-epi", (PATCH[0] + 6, 40, 48), 2)
-SCENES = [SMALL, LONG, CONFOCAL, DEEP]
-named = pytest.mark.parametrize("scene", SCENES, ids=["small", "two patches wide", "confocal", "two patches deep"])
+SCENES = [SMALL, LONG, CONFOCAL, DEEP, BLINKING]
+IDS = ["small", "two patches wide", "confocal", "two patches deep", "blinking"]
+named = pytest.mark.parametrize("scene", SCENES, ids=IDS)
 
 
 def forget() -> None:
@@ -124,3 +126,31 @@ def test_seeds_channels_and_time_points_have_light_and_noise_of_their_own() -> N
     ]
     for n, one in enumerate(made):
         assert all((one == other).mean() < 0.2 for other in made[:n])
+
+
+def test_a_frame_of_emitters_that_switch_is_the_same_alone_and_after_others() -> None:
+    box = Box.whole(BLINKING.shape)
+    forget()
+    alone = photons(BLINKING, "lysosome", box, 7)
+    forget()
+    film = [photons(BLINKING, "lysosome", box, t) for t in (2, 7, 0)]
+    np.testing.assert_array_equal(film[1], alone)
+    assert not np.array_equal(film[0], alone)
+
+
+@pytest.mark.parametrize(
+    ("light", "part"),
+    [
+        ({"on_s": 0.2, "off_s": 0.8}, lambda t: 0.2),
+        ({"bleach_s": 0.5}, lambda t: 5 * (np.exp(-t / 5) - np.exp(-(t + 1) / 5))),  # the mean over a frame of exp(-t)
+        ({"on_s": 0.3, "off_s": 0.1, "bleach_s": 1.0}, lambda t: 7.5 * (np.exp(-t / 10) - np.exp(-(t + 1) / 10))),
+    ],
+    ids=["blinking", "bleaching", "both"],
+)
+def test_light_is_as_much_less_as_kinetics_say(light: dict[str, float], part: Any) -> None:
+    box, still = Box.whole(BLINKING.shape), Scene("cell-epi", BLINKING.shape, 3)
+    moving, all_of_it = Scene("cell-epi", BLINKING.shape, 3, **light), photons(still, "mito", box).sum(dtype=float)
+    for t in (0, 4, 19):
+        found = photons(moving, "mito", box, t).sum(dtype=float) / all_of_it
+        assert found == pytest.approx(part(t), abs=0.01)
+    np.testing.assert_array_equal(photons(still, "mito", box, 3), photons(still, "mito", box, 0))

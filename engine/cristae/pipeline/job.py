@@ -28,6 +28,7 @@ class ArrayOutput:
     source: str | None = None  # what a label outside its image's store was made from
     channels: tuple[Channel, ...] = ()
     every_channel: bool = False
+    frame_interval_s: float | None = None  # where there is no input that says
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,11 @@ def make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation: 
             shard=work.block,
             kind="label" if target.kind == "label" else "image",
             translation_um=like.translation_um if like is not None else None,
-            frame_interval_s=like.frame_interval_s if like is not None else None,
+            frame_interval_s=like.frame_interval_s
+            if like is not None
+            else output.frame_interval_s
+            if output is not None
+            else None,
             times_s=_times(like, sorted({f.t for f in frames})) if like is not None else (),
             channels=output.channels if output is not None else (),
             levels=work.levels(n, name),

@@ -25,6 +25,7 @@ from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.jobs import stem
 from cristae.simulation.cells import Scene, Thing, centroid
 from cristae.simulation.exposure import cell_image, cell_runs, cell_truth, facts_of
+from cristae.simulation.kinetics import SPAN
 from cristae.simulation.meetings import meetings
 from cristae.simulation.networks import Network
 from cristae.simulation.shapes import Tube, count
@@ -70,15 +71,20 @@ DEFINITIONS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def cell_job(scene: Scene, out: str, organelles: Sequence[str] = ()) -> Job:
-    """A volume of cells: a channel, labels and tables for each kind of organelle."""
+def cell_job(scene: Scene, out: str, organelles: Sequence[str] = (), frames: int = 1) -> Job:
+    """A volume of cells: a channel, labels and tables for each kind of organelle. In several frames nothing moves, but light does."""
+    if not 1 <= frames <= SPAN:
+        raise InvalidConfiguration(f"--frames {frames}: give 1 to {SPAN} frames")
     final = store_path(out)
     kinds = list(organelles) or list(scene.organelles)
     if len(set(kinds)) < len(kinds):
         raise InvalidConfiguration(f"--organelles {','.join(kinds)}: give each organelle once")
     passes, targets, files = [], [Target("image", "image")], []
+    apart = scene.frame_s if frames > 1 else None
     channels = [Channel(kind, facts_of(scene, kind).get("color")) for kind in kinds]
-    arrays = [ArrayOutput("image", 0, "image", final, channels=tuple(channels), every_channel=True)]
+    arrays = [
+        ArrayOutput("image", 0, "image", final, channels=tuple(channels), every_channel=True, frame_interval_s=apart)
+    ]
     for number, kind in enumerate(kinds):
         passes.append(
             Pass(f"simulate: {kind}", None, (cell_image(scene, kind),), ({},), (), "image", into=number, ahead=False)
@@ -87,7 +93,7 @@ def cell_job(scene: Scene, out: str, organelles: Sequence[str] = ()) -> Job:
         asked = Asked(f"{kind}/runs", cell_runs(scene, kind))
         passes.append(Pass(f"truth: {kind}", None, (cell_truth(scene, kind),), ({},), (asked,), kind))
         targets.append(Target(kind, "label"))
-        arrays.append(ArrayOutput(kind, 0, "label", final / "labels" / kind, final, "../../"))
+        arrays.append(ArrayOutput(kind, 0, "label", final / "labels" / kind, final, "../../", frame_interval_s=apart))
         folder = final / "tables" / kind
         files += [
             FileOutput(folder / "table.parquet", CellTruth(scene, kind)),
@@ -95,12 +101,17 @@ def cell_job(scene: Scene, out: str, organelles: Sequence[str] = ()) -> Job:
             FileOutput(folder / "runs.parquet", Runs(f"{kind}/runs")),
             FileOutput(folder / "table.json", Described(f"{kind}: the truth of a simulation")),
         ]
-    extra = {"command": "simulate cell", "shape": list(scene.shape), "frames": len(kinds), "scene": repr(scene)}
+    extra = {
+        "command": "simulate cell",
+        "shape": list(scene.shape),
+        "frames": len(kinds) * frames,
+        "scene": repr(scene),
+    }
     return Job(
         "simulate",
         final,
         (Image(stem(final), {}),),
-        (Frame(0, 0),),
+        tuple(Frame(0, t) for t in range(frames)),
         tuple(passes),
         tuple(targets),
         tuple(arrays),
@@ -154,16 +165,18 @@ class CellTruth:
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         answer = Bundle(stored.answer_path(work.folder, f"{self.organelle}/runs"))
-        found = stored.taken(answer, group_of("frame", work.frames[0], 0))
-        voxels = dict(zip(found["id"].tolist(), found["voxels"].tolist(), strict=True))
         objects = 0
         with TableWriter(path) as out:
-            for things in _batches(self.scene.cells(self.organelle)):
-                out.write(self.columns(work.images[0].name, things, voxels))
-                objects += len(things)
+            for number, frame in work.finished():
+                found = stored.taken(answer, group_of("frame", frame, number))
+                voxels = dict(zip(found["id"].tolist(), found["voxels"].tolist(), strict=True))
+                objects = 0
+                for things in _batches(self.scene.cells(self.organelle)):
+                    out.write(self.columns(work.images[0].name, frame.t, things, voxels))
+                    objects += len(things)
         return {f"objects.{self.organelle}": objects}
 
-    def columns(self, image: str, things: Sequence[Thing], voxels: Mapping[int, int]) -> dict[str, np.ndarray]:
+    def columns(self, image: str, t: int, things: Sequence[Thing], voxels: Mapping[int, int]) -> dict[str, np.ndarray]:
         facts = facts_of(self.scene, self.organelle)
         half = 0.5 * np.array(self.scene.voxel_um)
         middle = np.array([centroid(thing.shape) - half for thing in things]).reshape(-1, 3)
@@ -171,7 +184,7 @@ class CellTruth:
         n = len(things)
         return {
             "image": np.full(n, image, dtype=object),
-            "t": np.zeros(n, np.int32),
+            "t": np.full(n, t, np.int32),
             "label": np.array([thing.id for thing in things], np.uint32),
             "kind": np.full(n, facts["kind"], dtype=object),
             "cell": np.array([thing.cell for thing in things], np.int32),

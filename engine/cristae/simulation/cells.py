@@ -24,6 +24,7 @@ from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
 from cristae.simulation.curves import bend, guided, sharpest
 from cristae.simulation.draws import stream
+from cristae.simulation.kinetics import Kinetics
 from cristae.simulation.meetings import met
 from cristae.simulation.networks import Network
 from cristae.simulation.placing import GAP_UM, Candidate, Placed, Rounded, clear, filled, sparse
@@ -50,8 +51,11 @@ TRIES = 4
 class Scene:
     """What is under the microscope: everything else follows from it.
 
-    shape : (z, y, x) voxels of the volume; contacts, crossings : parts of the objects that touch others of their kind, and that
-    cross others
+    shape : (z, y, x) voxels of the volume
+    contacts, crossings : parts of the objects that touch others of their kind, and that cross others
+    frame_s : seconds of an exposure, and from one to the next
+    on_s, off_s : how long an emitter is on and off, on average; off_s 0 is always on
+    bleach_s : when it has bleached, on average; 0 is never
     """
 
     name: str
@@ -60,6 +64,10 @@ class Scene:
     voxel_um: Point = (0.2, 0.1, 0.1)
     contacts: float = 0.0
     crossings: float = 0.0
+    frame_s: float = 0.1
+    on_s: float = 0.0
+    off_s: float = 0.0
+    bleach_s: float = 0.0
 
     def __post_init__(self) -> None:
         preset("cells", self.name)
@@ -80,6 +88,21 @@ class Scene:
                 f"contacts {self.contacts} and crossings {self.crossings} are more than all objects together; give parts whose sum "
                 "is at most 1"
             )
+        if not self.frame_s > 0 or min(self.on_s, self.off_s, self.bleach_s) < 0 or (self.off_s and not self.on_s):
+            raise InvalidConfiguration(
+                f"frame_s {self.frame_s:g} is above 0, on_s {self.on_s:g}, off_s {self.off_s:g} and bleach_s {self.bleach_s:g} are 0 or more, "
+                "and emitters that go off also go on; give for example --frame-s 0.1 --on-s 0.2 --off-s 0.8"
+            )
+
+    def kinetics(self, photons: float) -> Kinetics:
+        """How an emitter that sends so many photons in a frame switches and bleaches."""
+        on = self.on_s / self.frame_s if self.off_s else 1.0
+        return Kinetics(photons, on, self.off_s / self.frame_s, self.bleach_s / self.frame_s)
+
+    @property
+    def steady(self) -> bool:
+        """Whether all frames have the same light."""
+        return not self.off_s and not self.bleach_s
 
     @property
     def facts(self) -> Preset:
@@ -195,7 +218,7 @@ def _tubes(rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nuc
             straight = sharpest(tube.curve, tube.line[0]) * r < TIGHTEST
             yield tube, sparse(tube) if straight else None, float(r)
 
-    return filled(rng, wanted, some, TRIES, body, nucleus)
+    return filled(wanted, some, TRIES, body, nucleus)
 
 
 def _networks(rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nucleus: Ellipsoid) -> list[Rounded]:
@@ -287,7 +310,7 @@ def _balls(rng: Rng, facts: Mapping[str, Any], wanted: int, body: Ellipsoid, nuc
         for point, r in zip(away * (outer - radius[:, None] - GAP_UM) + centre, radius, strict=True):
             yield Ball(_point(point), float(r)), point[None], float(r)
 
-    return filled(rng, wanted, some, TRIES * 2, body, nucleus)
+    return filled(wanted, some, TRIES * 2, body, nucleus)
 
 
 def centroid(shape: Shape) -> Floats:

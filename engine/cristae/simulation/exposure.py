@@ -110,6 +110,7 @@ def _params(scene: Scene, organelle: str) -> dict[str, Any]:
         "seed": scene.seed,
         "contacts": scene.contacts,
         "crossings": scene.crossings,
+        "light": (scene.frame_s, scene.on_s, scene.off_s, scene.bleach_s),
         "facts": repr(scene.facts),
     }
 
@@ -140,7 +141,9 @@ def scope_of(scene: Scene, organelle: str) -> Microscope:
 def _counts(*, at: At, answers: Mapping[str, Answer], scene: Scene, organelle: str) -> NDArray[Any]:
     key = fold(scene.seed, scene.name, "noise", organelle, at.t)
     chip = fold(scene.seed, scene.name, "camera")
-    found: NDArray[Any] = expose(photons(scene, organelle, at.out), camera_of(scene), at.out, scene.shape, key, chip)
+    found: NDArray[Any] = expose(
+        photons(scene, organelle, at.out, at.t), camera_of(scene), at.out, scene.shape, key, chip
+    )
     return found
 
 
@@ -148,23 +151,23 @@ def _labels(*, at: At, answers: Mapping[str, Answer], scene: Scene, organelle: s
     return painted(scene, scene.meeting(organelle, *scene.um(at.out)), at.out)
 
 
-def photons(scene: Scene, organelle: str, box: Box) -> NDArray[np.float32]:
-    """The noise-free light of a box: photons expected in each voxel."""
+def photons(scene: Scene, organelle: str, box: Box, t: int = 0) -> NDArray[np.float32]:
+    """The noise-free light of a box in a frame: photons expected in each voxel."""
     grid = BlockGrid(scene.shape, tuple(map(min, PATCH, scene.shape)))
     out = np.empty(box.shape, np.float32)
     for index in grid.meeting(box):
         core = grid.core(index)
         shared = core.intersect(box)
-        out[shared.within(box)] = patch(scene, organelle, index)[shared.within(core)]
+        out[shared.within(box)] = patch(scene, organelle, index, 0 if scene.steady else t)[shared.within(core)]
     return out
 
 
 @lru_cache(maxsize=2)
-def patch(scene: Scene, organelle: str, index: int) -> NDArray[np.float32]:
-    """The light of a whole patch, from all emitters that it can see."""
+def patch(scene: Scene, organelle: str, index: int, t: int = 0) -> NDArray[np.float32]:
+    """The light of a whole patch in a frame, from all emitters that it can see."""
     grid = BlockGrid(scene.shape, tuple(map(min, PATCH, scene.shape)))
     core = grid.core(index)
-    facts, size = facts_of(scene, organelle), np.array(scene.voxel_um)
+    size = np.array(scene.voxel_um)
     reach, deep = float(scene.facts["reach_um"]), float(scene.facts["deep_um"])
     low, high = scene.um(core)
     around = np.array([deep, reach, reach])
@@ -174,18 +177,28 @@ def patch(scene: Scene, organelle: str, index: int) -> NDArray[np.float32]:
         return out
     through, corner, away = _optics(scene, organelle, core)
     origin = np.array([away, low[1] - corner * size[1], low[2] - corner * size[2]])  # of the frame
-    # Single numbers place an emitter to 10 pm, and a patch may hold millions.
-    points = np.concatenate(
-        [
-            (_near(emitters_of(scene, organelle, thing), low - around, high + around) - origin).astype(np.float32)
-            for thing in things
-        ]
-    )
-    light = np.full(len(points), facts["photons"], np.float32)
+    lit = [_lit(scene, organelle, thing, t, low - around, high + around, origin) for thing in things]
+    points, light = (np.concatenate(some) for some in zip(*lit, strict=True))
+    del lit
     side = max(core.shape[1:]) + corner
     shown = imaged(points, light, through, side, spacing_um=_spacing(scene))
     np.maximum(shown[:, corner : corner + core.shape[1], corner : corner + core.shape[2]], 0, out=out)
     return out
+
+
+def _lit(
+    scene: Scene, organelle: str, thing: Thing, t: int, low: Floats, high: Floats, origin: Floats
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Places, counted from an origin, and photons of an object's emitters between two corners."""
+    points = emitters_of(scene, organelle, thing)
+    near = ((points >= low) & (points < high)).all(axis=1)
+    photons = float(facts_of(scene, organelle)["photons"])
+    # Single numbers place an emitter to 10 pm, and a patch may hold millions.
+    places = (points[near] - origin).astype(np.float32)
+    if scene.steady:
+        return places, np.full(len(places), photons, np.float32)
+    name = scene.seed, scene.name, "light", organelle, thing.id
+    return places, scene.kinetics(photons).photons(len(points), t, *name)[near].astype(np.float32)
 
 
 def emitters_of(scene: Scene, organelle: str, thing: Thing) -> Floats:
@@ -193,10 +206,6 @@ def emitters_of(scene: Scene, organelle: str, thing: Thing) -> Floats:
     facts = facts_of(scene, organelle)
     rng = stream(scene.seed, scene.name, "emitters", organelle, thing.id)
     return thing.shape.emitters(rng, float(facts["density"]), facts["labelling"])
-
-
-def _near(points: Floats, low: Floats, high: Floats) -> Floats:
-    return points[((points >= low) & (points < high)).all(axis=1)]
 
 
 def _spacing(scene: Scene) -> float:

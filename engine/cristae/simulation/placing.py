@@ -25,7 +25,6 @@ GAP_UM = 0.05
 
 
 def filled(
-    rng: Rng,
     wanted: int,
     some: Callable[[int], Iterator[Candidate]],
     tries: int,
@@ -38,9 +37,7 @@ def filled(
     for _ in range(tries):
         if len(found) >= wanted:
             break
-        candidates = list(some(wanted - len(found)))
-        rng.random(len(candidates))  # no longer of use; without them the scenes of a seed would be others
-        for shape, points, radius in candidates:
+        for shape, points, radius in some(wanted - len(found)):
             if points is not None and clear(points, radius, body, nucleus) and placed.takes(points, radius):
                 found.append(shape)
     return found
