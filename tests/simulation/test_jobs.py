@@ -163,8 +163,12 @@ def test_frames_are_a_film_in_which_emitters_bleach_and_objects_stay(tmp_path: P
     light = [voxels(out, t).astype(float).mean() for t in range(4)]
     assert light == sorted(light, reverse=True) and light[0] > light[3] + 1
     scene = Scene("cell-epi", (20, 60, 72), frame_s=0.5, bleach_s=1)
-    np.testing.assert_array_equal(voxels(out, 2), cell_image(scene, "lysosome").apply(at=whole_at(scene, 2), answers={}))
-    assert all(np.array_equal(voxels(out / "labels" / "lysosome", t), voxels(out / "labels" / "lysosome")) for t in range(4))
+    np.testing.assert_array_equal(
+        voxels(out, 2), cell_image(scene, "lysosome").apply(at=whole_at(scene, 2), answers={})
+    )
+    assert all(
+        np.array_equal(voxels(out / "labels" / "lysosome", t), voxels(out / "labels" / "lysosome")) for t in range(4)
+    )
     rows = table(out, "lysosome")
     assert rows["t"].unique().sort().to_list() == [0, 1, 2, 3]
     first = rows.filter(t=0).drop("t")

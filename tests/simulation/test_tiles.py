@@ -11,14 +11,17 @@ from cristae.blocks.stage import At
 from cristae.errors import InvalidConfiguration
 from cristae.grid import BlockGrid, Box
 from cristae.simulation import tiles as module
+from cristae.simulation.layers import imaged
 from cristae.simulation.presets import presets
 from cristae.simulation.tiles import (
     Tiles,
     brightness,
     clean_image,
     exposed,
+    haze,
     labelled,
     masks,
+    optics,
     rows,
     scene,
     tile,
@@ -31,7 +34,7 @@ CHEAP = Tiles("physeg-epi1-vesicle", 4)
 
 
 def forget() -> None:
-    for name in ("exposed", "labelled", "clean_image", "scene"):
+    for name in ("exposed", "labelled", "clean_image", "haze", "scene"):
         getattr(module, name).cache_clear()
 
 
@@ -46,8 +49,9 @@ def anew() -> Iterator[None]:
 def test_tiles_of_physeg_are_as_bright_as_the_paper_draws_them(name: str) -> None:
     drawn = np.array([brightness(Tiles(name), t) for t in range(300)])
     ratio = drawn[:, 0] / drawn[:, 1]
-    assert drawn[:, 1].min() >= 20 and drawn[:, 1].max() <= 39
-    if name.startswith("sam"):
+    low, high = presets("tiles")[name]["background"]
+    assert drawn[:, 1].min() >= low and drawn[:, 1].max() < high
+    if name.startswith("sam") or name.endswith("hazy"):
         assert ratio.min() >= 2 and ratio.max() < 6
         assert ratio.min() < 2.2 and ratio.max() > 5.8
     else:
@@ -104,6 +108,39 @@ def test_a_tile_is_the_same_whole_and_in_parts_in_any_order(make: object) -> Non
         found = stage.apply(at=At(box, (), grid, int(n), int(t)), answers={})
         np.testing.assert_array_equal(found, whole[int(t)][box.slices])
     assert not np.array_equal(whole[0], whole[1])
+
+
+@pytest.mark.parametrize("name", ["epi1-mito-hazy", "epi1-vesicle-hazy"])
+def test_haze_is_smooth_and_as_bright_as_the_preset_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = Tiles(name, 3)
+    low, high = tiles.facts["haze"]["part"]
+    lights = [haze(tiles, t, crop).astype(np.float64) for t in range(4) for crop in range(4)]
+    for crop in range(4):
+        own = clean_image(tiles, 0, crop).astype(np.float64)
+        rough = [np.abs(np.diff(found, 2, axis=0)).max() / found.max() for found in (lights[crop], own)]
+        assert rough[0] < 0.02 < 0.1 < rough[1]
+    tops = [light.max() for light in lights]
+    assert low <= min(tops) < max(tops) <= high
+    bare = {k: v for k, v in tiles.facts.items() if k != "haze"}
+    hazy = exposed(tiles, 0).astype(np.float64)
+    monkeypatch.setattr(Tiles, "facts", property(lambda tiles: bare))
+    exposed.cache_clear()
+    peak, background = brightness(tiles, 0)
+    added = np.mean([light.mean() for light in lights[:4]]) * (peak - background)
+    assert (hazy - exposed(tiles, 0)).mean() == pytest.approx(added, rel=0.1)
+
+
+def test_emitters_of_a_preset_that_blink_send_a_fifth_of_the_light_unevenly() -> None:
+    tiles = Tiles("epi1-vesicle-hazy", 3)
+    for crop in range(4):
+        blinking = clean_image(tiles, 0, crop).sum(dtype=float)
+        steady = imaged_still(tiles, crop).sum(dtype=float)
+        assert blinking / steady == pytest.approx(0.2 * 10, rel=0.15)  # of 10 photons a frame while on
+
+
+def imaged_still(tiles: Tiles, crop: int) -> np.ndarray:
+    emitters = np.concatenate([o.emitters for o in scene(tiles, 0, crop)])
+    return np.asarray(imaged(emitters, np.ones(len(emitters)), optics(tiles), 128, spacing_um=module.SPACING_UM)[0])
 
 
 def test_another_seed_gives_other_tiles() -> None:

@@ -24,6 +24,7 @@ from cristae.simulation import physeg
 from cristae.simulation.camera import Camera, expose
 from cristae.simulation.crops import NM, Organelle, organelle, organelles, published
 from cristae.simulation.draws import fold, stream
+from cristae.simulation.kinetics import Kinetics
 from cristae.simulation.layers import imaged
 from cristae.simulation.presets import Preset, preset
 from cristae.simulation.shapes import Shape, Tube
@@ -32,6 +33,8 @@ from cristae.simulation.truth import RULES, by_image, flat, hit
 
 Floats = NDArray[np.float64]
 SPACING_UM = 0.08
+DEEP_SPACING_UM = 0.25
+"""Between layers far out of focus, where a PSF hardly changes."""
 ROOM = 64
 """Pixels around a crop into which light may fall before it would come in on the other side."""
 
@@ -157,6 +160,8 @@ def exposed(tiles: Tiles, t: int) -> NDArray[np.uint8]:
         top = float(clean.max())
         if top > 0:
             photons[at] = clean * ((peak - background) / top)
+        if "haze" in tiles.facts:
+            photons[at] += haze(tiles, t, crop) * (peak - background)
     if tiles.compat:
         photons = np.rint(photons)
     box = Box.whole(photons.shape)
@@ -239,28 +244,57 @@ def clean_image(tiles: Tiles, t: int, crop: int) -> NDArray[np.float32]:
         return made.astype(np.float32)
     if not len(emitters):
         return np.zeros((side, side), np.float32)
-    planes = imaged(emitters, np.ones(len(emitters)), optics(tiles), side, spacing_um=SPACING_UM)
+    light = np.ones(len(emitters))
+    if "kinetics" in tiles.facts:
+        switching, name = Kinetics(**tiles.facts["kinetics"]), (tiles.seed, tiles.name, "light", t, crop)
+        light = np.concatenate([switching.photons(len(o.emitters), 0, *name, n) for n, o in enumerate(objects)])
+    planes = imaged(emitters, light, optics(tiles), side, spacing_um=SPACING_UM)
     found: NDArray[np.float32] = np.maximum(planes.max(axis=0), 0)
+    return found
+
+
+@lru_cache(maxsize=4)
+def haze(tiles: Tiles, t: int, crop: int) -> NDArray[np.float32]:
+    """(side, side) the light of other objects deep below the focus; its brightest pixel is a part of what the crop's own objects give."""
+    facts = tiles.facts["haze"]
+    rng = stream(tiles.seed, tiles.name, "haze", t, crop)
+    batch = tiles.facts["batches"][int(rng.integers(len(tiles.facts["batches"])))]
+    deep = {**batch, "objects": facts["objects"], "z_nm": facts["z_nm"]}
+    side = int(tiles.facts["side"])
+    objects = organelles(tiles.facts, deep, side * tiles.pixel_um / 2, rng, organelle)
+    emitters = np.concatenate([o.emitters for o in objects])
+    planes = imaged(emitters, np.ones(len(emitters)), _deep_optics(tiles), side, spacing_um=DEEP_SPACING_UM)
+    light = np.maximum(planes.max(axis=0), 0)
+    found: NDArray[np.float32] = light * np.float32(rng.uniform(*facts["part"]) / light.max())
     return found
 
 
 @lru_cache(maxsize=4)
 def optics(tiles: Tiles) -> Transfer:
     """How light of a preset's emitters gets into its planes."""
+    return _optics(tiles, 0.0, max(b["z_nm"][1] for b in tiles.facts["batches"]), SPACING_UM)
+
+
+@lru_cache(maxsize=4)
+def _deep_optics(tiles: Tiles) -> Transfer:
+    """The same for the emitters of the haze."""
+    low, high = tiles.facts["haze"]["z_nm"]
+    return _optics(tiles, low, high, DEEP_SPACING_UM)
+
+
+def _optics(tiles: Tiles, low_nm: float, high_nm: float, spacing_um: float) -> Transfer:
+    """For objects whose middle lies between two depths."""
     facts = tiles.facts
     scope = microscope(facts["microscope"])
-    frame = framed(scope, int(facts["side"]) + ROOM, tiles.pixel_um)
-    deepest = max(
-        b["z_nm"][1] + max(b.get("radius_nm", (0,))[-1], b.get("width_nm", (0,))[-1] / 2) for b in facts["batches"]
-    )
+    thick = max(max(b.get("radius_nm", (0,))[-1], b.get("width_nm", (0,))[-1] / 2) for b in facts["batches"])
     return transfer(
         scope,
-        frame,
+        framed(scope, int(facts["side"]) + ROOM, tiles.pixel_um),
         tuple(facts["focus_um"]),
-        (0.0, deepest * NM),
+        (max(low_nm - thick, 0.0) * NM, (high_nm + thick) * NM),
         reach_um=ROOM * tiles.pixel_um,
         deep_um=100.0,
-        spacing_um=SPACING_UM,
+        spacing_um=spacing_um,
     )
 
 
