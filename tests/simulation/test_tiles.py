@@ -140,7 +140,7 @@ def test_emitters_of_a_preset_that_blink_send_a_fifth_of_the_light_unevenly() ->
 
 def imaged_still(tiles: Tiles, crop: int) -> np.ndarray:
     emitters = np.concatenate([o.emitters for o in scene(tiles, 0, crop)])
-    return np.asarray(imaged(emitters, np.ones(len(emitters)), optics(tiles), 128, spacing_um=module.SPACING_UM)[0])
+    return np.asarray(imaged(emitters, np.ones(len(emitters)), optics(tiles), 128)[0])
 
 
 def test_another_seed_gives_other_tiles() -> None:

@@ -120,10 +120,14 @@ def _spline(batch: Mapping[str, Any], rng: Rng, middle: float, radius: float, ca
         if np.linalg.norm(np.diff(points, axis=0), axis=1).sum() >= batch["length_nm"] * NM:
             continue  # no curve is shorter than its chords
         line = through(points)
-        flat_length = float(lengths(line, 64)[1][-1])
+        flat_length = float(lengths(line, 24)[1][-1])
         curve = rising(line, low, min(high, low + flat_length))
-        u, s = lengths(curve, 256)
-        if s[-1] < batch["length_nm"] * NM and np.abs(line(u)).max() < reach and sharpest(curve, u) * radius < TIGHTEST:
+        length, u = float(lengths(curve, 64)[1][-1]), np.linspace(0, 1, 257)
+        if (
+            length < batch["length_nm"] * NM
+            and np.abs(line(u)).max() < reach
+            and sharpest(curve, u) * radius < TIGHTEST
+        ):
             curve.c[:, 1:] += middle
             return Tube(curve, radius, caps)
     raise InvalidConfiguration(

@@ -50,6 +50,7 @@ def imaged(emitters: Array, photons: Array, through: Transfer, pixels: int, *, s
     places *= frame.fine / frame.pixel_um
     places -= 0.5 * frame.fine
     del layer, order
+    lit = _rows(places[:, 0], frame.samples)
     planes = xp.zeros((through.low.shape[0], *frame.bins), xp.complex64)
     open_ = xp.zeros((4, frame.samples, frame.samples), xp.float32)  # layers that still get light: l is number l % 4
     for line in range(through.layers):
@@ -58,7 +59,7 @@ def imaged(emitters: Array, photons: Array, through: Transfer, pixels: int, *, s
             those = slice(int(starts[home]), int(starts[home + 1]))
             spread(open_, home, places[those], photons[those], depth[those] - home)
         if starts[max(line - 2, 0)] < starts[min(line + 2, through.layers)]:
-            fold(planes, _spectrum(open_[line % 4], frame), line, through)
+            fold(planes, _spectrum(open_[line % 4], frame, lit), line, through)
             open_[line % 4] = 0
     return _images(planes, frame, pixels)
 
@@ -106,12 +107,21 @@ def fold_plain(planes: Array, spectrum: Array, line: int, through: Transfer) -> 
         planes[p] += spectrum * psf
 
 
-def _spectrum(grid: Array, frame: Frame) -> Array:
-    transform = fft(grid)
+def _rows(y: Array, samples: int) -> slice:
+    """Rows of the grid that emitters at these places may reach; all of them where some come in on the other side."""
+    if not len(y):
+        return slice(0, 0)
+    first, last = int(y.min()) - 2, int(y.max()) + 3
+    return slice(first, last) if first >= 0 and last <= samples else slice(0, samples)
+
+
+def _spectrum(grid: Array, frame: Frame, lit: slice) -> Array:
+    """The bins of a grid that is dark outside some rows."""
+    xp, transform = namespace(grid), fft(grid)
     k = frame.kept
-    rows = transform.rfft(grid, axis=1)[:, : k + 1]
-    found = transform.fft(rows, axis=0)
-    xp = namespace(grid)
+    rows = xp.zeros((frame.samples, k + 1), xp.complex64)
+    rows[lit] = transform.rfft(grid[lit], axis=1)[:, : k + 1]
+    found = transform.fft(rows, axis=0, overwrite_x=True)
     return xp.concatenate([found[: k + 1], found[-k:]]) if k else found[:1]
 
 

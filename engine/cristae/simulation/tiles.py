@@ -28,11 +28,10 @@ from cristae.simulation.kinetics import Kinetics
 from cristae.simulation.layers import imaged
 from cristae.simulation.presets import Preset, preset
 from cristae.simulation.shapes import Shape, Tube
-from cristae.simulation.transfer import Transfer, framed, transfer
+from cristae.simulation.transfer import SPACING_UM, Transfer, framed, transfer
 from cristae.simulation.truth import RULES, by_image, flat, hit
 
 Floats = NDArray[np.float64]
-SPACING_UM = 0.08
 DEEP_SPACING_UM = 0.25
 """Between layers far out of focus, where a PSF hardly changes."""
 ROOM = 64
@@ -248,7 +247,7 @@ def clean_image(tiles: Tiles, t: int, crop: int) -> NDArray[np.float32]:
     if "kinetics" in tiles.facts:
         switching, name = Kinetics(**tiles.facts["kinetics"]), (tiles.seed, tiles.name, "light", t, crop)
         light = np.concatenate([switching.photons(len(o.emitters), 0, *name, n) for n, o in enumerate(objects)])
-    planes = imaged(emitters, light, optics(tiles), side, spacing_um=SPACING_UM)
+    planes = imaged(emitters, light, optics(tiles), side)
     found: NDArray[np.float32] = np.maximum(planes.max(axis=0), 0)
     return found
 
