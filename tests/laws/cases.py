@@ -44,6 +44,7 @@ from cristae.pipeline.pointing import point
 from cristae.pipeline.projection import projections
 from cristae.simulation.cells import Scene
 from cristae.simulation.exposure import cell_image, cell_runs, cell_truth
+from cristae.simulation.records import cell_objects
 from cristae.simulation.tiles import Tiles, tile, tile_objects, tile_truth
 
 VOXEL_UM = {2: (0.13, 0.1), 3: (0.25, 0.11, 0.1)}
@@ -442,6 +443,7 @@ MEASURES: list[Case] = [
     *_each(histogram, {}, signed, "3 int32, 2 int16", facts=("ndim", "dtype"), **WEIGHED),
     *(Case(tile_objects, {"tiles": tiles}, dark, ndim=2, facts=(), shape=(256, 256)) for tiles in TILES),
     *(Case(cell_runs, {"scene": scene, "organelle": kind}, dark, facts=(), shape=scene.shape) for scene, kind in SCENES),
+    *(Case(cell_objects, {"scene": scene, "organelle": kind}, dark, facts=(), shape=scene.shape) for scene, kind in SCENES),
 ]  # fmt: skip
 
 SHOWN = {

@@ -104,6 +104,8 @@ def finish_shape(
     rows: np.ndarray, *, voxel_um: Sequence[float], shape: Shape, translation_um: Sequence[float]
 ) -> dict[str, np.ndarray]:
     """Columns of the index and of shape; `shape` is the volume's, in voxels."""
+    from cristae.morphology.axes_kernel import eigenvalues
+
     ndim = len(voxel_um)
     axes = "zyx"[-ndim:]
     columns = finish_index(rows, ndim=ndim)
@@ -118,7 +120,7 @@ def finish_shape(
         columns[f"centroid_{axis}_um"] = mean[:, 3 - ndim + a] * voxel_um[a] + translation_um[a]
     # Semi-axes of a solid ellipsoid are sqrt(5 variance), of an ellipse sqrt(4 variance).
     scale = np.outer(voxel_um, voxel_um)
-    variance = np.linalg.eigvalsh(covariance[:, -ndim:, -ndim:] * scale) if len(mean) else np.empty((0, ndim))
+    variance = eigenvalues(covariance[:, -ndim:, -ndim:] * scale)
     lengths = 2 * np.sqrt((ndim + 2) * np.clip(variance, 0, None))
     for i, name in enumerate(("minor", "mid", "major") if ndim == 3 else ("minor", "major")):
         columns[f"axis_{name}_um"] = lengths[:, i]

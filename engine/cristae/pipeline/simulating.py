@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,14 @@ from cristae.errors import InvalidConfiguration
 from cristae.pipeline.inputs import absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.jobs import stem
-from cristae.simulation.cells import Scene, Thing, centroid
+from cristae.simulation.cells import Scene
 from cristae.simulation.exposure import cell_image, cell_runs, cell_truth, facts_of
 from cristae.simulation.kinetics import SPAN
-from cristae.simulation.meetings import meetings
-from cristae.simulation.networks import Network
-from cristae.simulation.shapes import Tube, count
+from cristae.simulation.records import POINT, ROW, cell_by_cell, cell_objects
 from cristae.simulation.tiles import Tiles, tile, tile_objects, tile_truth
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.facts import Channel
 from cristae.store.tables import TableWriter
-
-AT_ONCE = 4096
-LINE_UM = 0.1
-"""Between the points of a centre line in its table."""
 
 DEFINITIONS: Mapping[str, tuple[str, str]] = {
     "image": ("", "name of the image"),
@@ -90,8 +83,10 @@ def cell_job(scene: Scene, out: str, organelles: Sequence[str] = (), frames: int
             Pass(f"simulate: {kind}", None, (cell_image(scene, kind),), ({},), (), "image", into=number, ahead=False)
         )
     for kind in kinds:
-        asked = Asked(f"{kind}/runs", cell_runs(scene, kind))
-        passes.append(Pass(f"truth: {kind}", None, (cell_truth(scene, kind),), ({},), (asked,), kind))
+        asked = (
+            Asked(f"{kind}/runs", cell_runs(scene, kind)), Asked(f"{kind}/objects", cell_objects(scene, kind))
+        )  # fmt: skip
+        passes.append(Pass(f"truth: {kind}", None, (cell_truth(scene, kind),), ({},), asked, kind))
         targets.append(Target(kind, "label"))
         arrays.append(ArrayOutput(kind, 0, "label", final / "labels" / kind, final, "../../", frame_interval_s=apart))
         folder = final / "tables" / kind
@@ -165,48 +160,24 @@ class CellTruth:
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         answer = Bundle(stored.answer_path(work.folder, f"{self.organelle}/runs"))
-        objects = 0
+        kind, objects = facts_of(self.scene, self.organelle)["kind"], 0
         with TableWriter(path) as out:
             for number, frame in work.finished():
-                found = stored.taken(answer, group_of("frame", frame, number))
-                voxels = dict(zip(found["id"].tolist(), found["voxels"].tolist(), strict=True))
+                counted = stored.taken(answer, group_of("frame", frame, number))
+                voxels = dict(zip(counted["id"].tolist(), counted["voxels"].tolist(), strict=True))
                 objects = 0
-                for things in _batches(self.scene.cells(self.organelle)):
-                    out.write(self.columns(work.images[0].name, frame.t, things, voxels))
-                    objects += len(things)
+                for found in _cells(work, self.scene, f"{self.organelle}/objects", number, ROW):
+                    n = len(found["label"])
+                    head = {"image": np.full(n, work.images[0].name, dtype=object), "t": np.full(n, frame.t, np.int32)}
+                    of = {
+                        "label": found.pop("label"),
+                        "kind": np.full(n, kind, dtype=object),
+                        "cell": found.pop("cell"),
+                    }
+                    owned = np.array([voxels.get(label, 0) for label in of["label"].tolist()], np.int64)
+                    out.write({**head, **of, "voxels": owned, **found})
+                    objects += n
         return {f"objects.{self.organelle}": objects}
-
-    def columns(self, image: str, t: int, things: Sequence[Thing], voxels: Mapping[int, int]) -> dict[str, np.ndarray]:
-        facts = facts_of(self.scene, self.organelle)
-        half = 0.5 * np.array(self.scene.voxel_um)
-        middle = np.array([centroid(thing.shape) - half for thing in things]).reshape(-1, 3)
-        shapes = [thing.shape for thing in things]
-        n = len(things)
-        return {
-            "image": np.full(n, image, dtype=object),
-            "t": np.full(n, t, np.int32),
-            "label": np.array([thing.id for thing in things], np.uint32),
-            "kind": np.full(n, facts["kind"], dtype=object),
-            "cell": np.array([thing.cell for thing in things], np.int32),
-            "voxels": np.array([voxels.get(thing.id, 0) for thing in things], np.int64),
-            "volume_um3": np.array([shape.volume_um3 for shape in shapes]),
-            "surface_um2": np.array([shape.area_um2 for shape in shapes]),
-            "length_um": np.array([getattr(shape, "length_um", 0.0) for shape in shapes]),
-            "radius_um": np.array([getattr(s, "radius_um", (0.75 * s.volume_um3 / np.pi) ** (1 / 3)) for s in shapes]),
-            "junctions": np.array([getattr(shape, "junctions", 0) for shape in shapes], np.int32),
-            "loops": np.array([getattr(shape, "loops", 0) for shape in shapes], np.int32),
-            **_meetings(things),
-            "emitters": np.array([count(s, facts["density"], facts["labelling"]) for s in shapes], np.int64),
-            **{f"centroid_{axis}_um": middle[:, n] for n, axis in enumerate("zyx")},
-        }
-
-
-def _meetings(things: Sequence[Thing]) -> dict[str, np.ndarray]:
-    """How many others each object of whole cells touches and crosses; objects of two cells are always apart."""
-    counts = [np.empty((2, 0), np.int32)]
-    counts += [meetings([thing.shape for thing in inside]) for _, inside in groupby(things, lambda thing: thing.cell)]
-    touches, crosses = np.concatenate(counts, axis=1)
-    return {"touches": touches, "crosses": crosses}
 
 
 @dataclass(frozen=True)
@@ -217,36 +188,20 @@ class CentreLines:
     organelle: str
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
-        half = 0.5 * np.array(self.scene.voxel_um)
+        number, _ = next(work.finished())  # objects stay where they are
         with TableWriter(path) as out:
-            out.write(self._columns([], half))
-            for things in _batches(self.scene.cells(self.organelle)):
-                out.write(self._columns([thing for thing in things if tubes_of(thing)], half))
+            for found in _cells(work, self.scene, f"{self.organelle}/objects", number, POINT):
+                out.write(found)
         return {}
 
-    def _columns(self, things: Sequence[Thing], half: np.ndarray) -> dict[str, np.ndarray]:
-        parts: list[np.ndarray] = [np.empty((0, 6))]
-        for thing in things:
-            for tube in tubes_of(thing):
-                u, s, _ = tube.line
-                at = np.linspace(0, s[-1], max(2, round(s[-1] / LINE_UM) + 1))
-                points = tube.curve(np.interp(at, s, u)) - half
-                radius = np.full(len(at), tube.radius_um)
-                parts.append(np.column_stack([np.full(len(at), thing.id), at, points, radius]))
-        whole = np.concatenate(parts)
-        names = ("along_um", "z_um", "y_um", "x_um", "radius_um")
-        return {"label": whole[:, 0].astype(np.uint32)} | {name: whole[:, n].copy() for n, name in enumerate(names, 1)}
 
-
-def tubes_of(thing: Thing) -> tuple[Tube, ...]:
-    """The tubes an object is made of; none of a ball."""
-    return (
-        thing.shape.tubes
-        if isinstance(thing.shape, Network)
-        else (thing.shape,)
-        if isinstance(thing.shape, Tube)
-        else ()
-    )
+def _cells(work: Work, scene: Scene, key: str, number: int, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    """Columns of the objects of a frame, cell by cell."""
+    step = next(p for p in work.passes if any(a.key == key for a in p.measures))
+    frame, blocks = work.frames[number], work.layout(step).numbers(number)
+    group = group_of("frame", frame, number)
+    parts = stored.load_answer(work.folder, key, group, blocks.start, len(blocks), -1).parts
+    return cell_by_cell(scene, work.grid(frame.image, step), parts, names)
 
 
 @dataclass(frozen=True)
@@ -301,14 +256,3 @@ class Described:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps(facts, indent=1).encode())
         return {}
-
-
-def _batches(cells: Iterator[tuple[Thing, ...]]) -> Iterator[list[Thing]]:
-    """The objects of whole cells, a few thousand at a time; at least one batch, so that an empty table has its columns."""
-    some: list[Thing] = []
-    for inside in cells:
-        if len(some) >= AT_ONCE:
-            yield some
-            some = []
-        some += inside
-    yield some

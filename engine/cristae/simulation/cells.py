@@ -186,7 +186,7 @@ def cell(scene: Scene, tile: tuple[int, int, int]) -> Cell:
     )
 
 
-@lru_cache(maxsize=40)
+@lru_cache(maxsize=24)
 def things(scene: Scene, tile: tuple[int, int, int], kind: str) -> tuple[Thing, ...]:
     """The objects of a kind in one cell; no other kind is drawn for them."""
     of, facts = cell(scene, tile), scene.organelles[kind]

@@ -59,7 +59,7 @@ def cell_runs(scene: Scene, organelle: str) -> Measure:
     facts_of(scene, organelle)
     return Measure(
         "cell_runs",
-        _params(scene, organelle),
+        params_of(scene, organelle),
         partial(_runs, scene=scene, organelle=organelle),
         _together,
         _as_it_is,
@@ -91,7 +91,7 @@ def _stage(name: str, scene: Scene, organelle: str, apply: Any, dtype: str, cost
     facts_of(scene, organelle)
     return Stage(
         name,
-        _params(scene, organelle),
+        params_of(scene, organelle),
         partial(apply, scene=scene, organelle=organelle),
         halo=(),
         output=partial(Spec, scene.shape, dtype, scene.voxel_um),
@@ -100,7 +100,7 @@ def _stage(name: str, scene: Scene, organelle: str, apply: Any, dtype: str, cost
     )
 
 
-def _params(scene: Scene, organelle: str) -> dict[str, Any]:
+def params_of(scene: Scene, organelle: str) -> dict[str, Any]:
     """What a result depends on."""
     return {
         "preset": scene.name,

@@ -100,7 +100,7 @@ class Tube:
             out[capped] = self._cap(which[capped], np.full(int(capped.sum()), r), membrane)
         return out
 
-    @cached_property
+    @property
     def _steps(self) -> tuple[Floats, Floats, Floats]:
         """Arc lengths and points along the curve, and its slopes at both ends of every step."""
         u, s, points = self.line
