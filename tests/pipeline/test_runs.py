@@ -119,7 +119,7 @@ def scene_alone(crossed: Path) -> tuple[Masks, np.ndarray]:
     return masks, open_volume(crossed).read(box)
 
 
-@pytest.mark.parametrize("cluster", ["none", "threads:2"])
+@pytest.mark.parametrize("cluster", ["none", "threads:2", pytest.param("local:2", marks=pytest.mark.cluster)])
 @pytest.mark.parametrize("block", [None, (24, 200, 300), (11, 90, 110), (7, 73, 91)], ids=str)
 def test_every_object_is_measured_as_if_it_were_alone(
     cluster: str, block: tuple[int, ...] | None, crossed: Path, scene_alone: tuple[Masks, np.ndarray], tmp_path: Path

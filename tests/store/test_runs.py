@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from overlapping import ABOUT, BLOCK, SHAPE, VOXEL_UM, Masks, balls, blocks_of, rows_of, written
 
+from cristae.blocks.plan import RUNS
 from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box
 from cristae.store import runs
@@ -183,6 +186,28 @@ def test_memory_is_bounded_by_what_is_held_at_once(large: Path, what: str, monke
         tracemalloc.stop()
         runs._opened.cache_clear()
     assert peak < 0.5 * 1_600_000 * 24, "it holds as much as the rows of the whole table"
+
+
+FRESH = """
+import sys
+from pathlib import Path
+import cristae.blocks.task, cristae.morphology.instances
+from cristae.cluster.allocation import give_back_memory, peak_memory
+from cristae.grid import Box
+from cristae.store.volume import open_volume
+
+give_back_memory()
+before = peak_memory()
+volume = open_volume(sys.argv[1])
+for z in (0, 16):
+    volume.read(Box((z, 0, 0), (z + 16, 64, 64)))
+print(peak_memory() - before)
+"""
+
+
+def test_a_process_takes_no_more_than_its_plan_says(large: Path) -> None:
+    said = subprocess.run([sys.executable, "-c", FRESH, large], capture_output=True, text=True, check=True).stdout
+    assert 10 << 20 < int(said) < RUNS
 
 
 # ------------------------------------------------------------------------------------------------------------ damage

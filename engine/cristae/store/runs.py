@@ -111,7 +111,7 @@ class Runs:
             return
         with (
             reading(self.path, "Parquet"),
-            ParquetFile(self.path, metadata=self.footer, page_checksum_verification=True) as file,
+            ParquetFile(self.path, metadata=self.footer, pre_buffer=False, page_checksum_verification=True) as file,
         ):
             for batch in file.iter_batches(BATCH, row_groups=groups, columns=list(COLUMNS), use_threads=False):
                 rows = self._checked({name: batch.column(name) for name in COLUMNS})
