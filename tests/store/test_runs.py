@@ -111,6 +111,13 @@ def test_neither_order_nor_groups_of_rows_show(
     np.testing.assert_array_equal(layers(path), expected)
 
 
+def test_a_run_is_seen_from_any_of_its_voxels(tmp_path: Path) -> None:
+    run = {"t": 0, "label": 5, "z": 3, "y": 4, "x0": 2, "length": 20}
+    volume = open_volume(written(tmp_path / "a.parquet", [{k: np.array([v], np.int32) for k, v in run.items()}]))
+    for x in range(SHAPE[2]):
+        assert volume.read(Box((3, 4, x), (4, 5, x + 1))).item() == (5 if 2 <= x < 22 else 0)
+
+
 def test_without_overlap_one_layer_is_enough_and_without_objects_too(tmp_path: Path) -> None:
     apart = {(0, 5): np.zeros(SHAPE, bool), (0, 2): np.zeros(SHAPE, bool)}
     apart[0, 5][2:4, 3:8, 3:9], apart[0, 2][2:4, 3:8, 9:12] = True, True  # face to face

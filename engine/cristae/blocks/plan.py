@@ -26,7 +26,7 @@ from cristae.grid import BlockGrid, Shape, inner_chunk
 BASELINE = 245 << 20
 """Bytes a worker process holds beside its blocks: Python and the imports of the engine, 225, and what its heap cannot give back."""
 
-RUNS = 180 << 20
+RUNS = 130 << 20
 """Bytes more that a process holds where it reads a table of runs: pyarrow, and the rows among which it looked for overlaps."""
 
 DRIVER_BYTES = 100

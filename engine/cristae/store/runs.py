@@ -134,7 +134,7 @@ class Runs:
         """A batch as int64, labels as uint64; every run lies in the volume."""
         if any(column.null_count for column in columns.values()):
             raise InvalidInput(f"{self.path} lacks numbers in some rows; every run has {', '.join(COLUMNS)}")
-        read = {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
+        read = {name: _numbers(column) for name, column in columns.items()}
         rows = {name: column.astype(np.int64) for name, column in read.items() if name != "label"}
         sizes = self.about.sizes
         wrong = (read["label"] < 1) | (rows["length"] < 1) | (rows["x0"] + rows["length"] > sizes["x0"])
@@ -260,6 +260,14 @@ def find(path: Path, name: str) -> Found:
     array = FoundArray("", (*lead, *about.shape), table.dtype, chunk, chunk, scale, origin)
     layers = tuple(Channel(f"layer {n}") for n in range(table.layers))
     return Found(str(path), name, "runs", (array,), "tczyx"[-len(array.shape) :], layers, "label", about.name)
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """Whole numbers of Arrow where they lie. Its own `to_numpy` does the same, but imports pandas first, in every process."""
+    kind = np.dtype(str(column.type))
+    if not len(column):
+        return np.empty(0, kind)
+    return np.frombuffer(column.buffers()[1], kind, len(column), column.offset * kind.itemsize)
 
 
 def _where(rows: Rows, wanted: np.ndarray) -> Rows:
