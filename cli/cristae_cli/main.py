@@ -80,7 +80,7 @@ def label(
 
 @app.command()
 def measure(
-    labels: Annotated[str, typer.Argument(help="A label volume.")],
+    labels: Annotated[str, typer.Argument(help="A label volume, or a runs.parquet of objects that overlap.")],
     out: Annotated[str, typer.Option("--out", help="The table to write, .parquet or .csv.")],
     image: Annotated[str | None, typer.Option("--image", help="The image for intensity columns.")] = None,
     columns: Annotated[

@@ -6,6 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+RUNS = (
+    "runs: every object's own voxels, where objects overlap too; each object lies in one layer, and none overlap there"
+)
+
 
 def _console() -> Any:
     from rich.console import Console
@@ -41,6 +45,7 @@ def show_volume(volume: Any, as_json: bool) -> None:
                 {
                     "path": volume.path,
                     "kind": volume.kind,
+                    "reader": volume.reader,
                     "axes": volume.axes,
                     "shape": volume.shape,
                     "dtype": volume.dtype,
@@ -58,7 +63,7 @@ def show_volume(volume: Any, as_json: bool) -> None:
     sizes = [f"{a} {v:g}" for a, v in zip(volume.spatial_axes, volume.voxel_um, strict=True)]
     rows = [
         ("path", volume.path),
-        ("kind", volume.kind),
+        ("kind", volume.kind if volume.reader != "runs" else RUNS),
         ("axes", volume.axes),
         ("shape", _times(volume.shape)),
         ("dtype", volume.dtype),

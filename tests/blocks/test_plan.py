@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cristae.blocks.plan import Plan, make_plan
+from cristae.blocks.plan import RUNS, Plan, make_plan
 from cristae.blocks.work import Frame, Image, Pass, Ref, Target, Work
 from cristae.filters.gaussian import gaussian
 from cristae.filters.pyramid import downsample
@@ -21,9 +21,11 @@ VOXEL_UM = (0.1, 0.1, 0.1)
 HALO = 4  # voxels, of that sigma
 
 
-def planned(shape: tuple[int, ...], chunk: tuple[int, ...], block: tuple[int, ...], recent: int) -> Plan:
-    """Of a Gaussian, and of a coarser level of its result; a plan asks a volume for these four facts and no voxel."""
-    volume: Any = SimpleNamespace(spatial_shape=shape, dtype="uint16", voxel_um=VOXEL_UM, chunk=chunk)
+def planned(
+    shape: tuple[int, ...], chunk: tuple[int, ...], block: tuple[int, ...], recent: int, reader: str = "zarr"
+) -> Plan:
+    """Of a Gaussian, and of a coarser level of its result; a plan asks a volume for these five facts and no voxel."""
+    volume: Any = SimpleNamespace(spatial_shape=shape, dtype="uint16", voxel_um=VOXEL_UM, chunk=chunk, reader=reader)
     smooth = gaussian(SIGMA_UM, voxel_um=VOXEL_UM)
     half = downsample((2, 2, 2), voxel_um=VOXEL_UM, how="mean")
     passes = (
@@ -67,6 +69,12 @@ def test_only_blocks_that_overlap_pay_for_shared_chunks() -> None:
     little, much = (planned(shape, chunk, chunk, recent=n).passes for n in (0, 1 << 19))
     assert much[0].memory - little[0].memory == 1 << 19
     assert much[1].memory == little[1].memory
+
+
+def test_who_reads_runs_holds_what_that_takes_and_no_chunks() -> None:
+    sides = (64, 64, 64), (16, 16, 16), (16, 16, 16)
+    labels, runs = (planned(*sides, recent=n, reader=r).passes[0] for n, r in ((0, "zarr"), (1 << 19, "runs")))
+    assert runs.memory - labels.memory == RUNS
 
 
 def test_room_for_a_row_saves_along_the_last_axis_only() -> None:

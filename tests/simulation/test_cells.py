@@ -15,7 +15,7 @@ from cristae.simulation.cells import Scene, Thing, cell, centroid, things
 from cristae.simulation.exposure import cell_image, emitters_of
 from cristae.simulation.placing import GAP_UM
 from cristae.simulation.shapes import Ball, Tube, directions
-from cristae.simulation.solid import layers, painted, runs
+from cristae.simulation.solid import painted, runs
 
 VOXEL_UM = (0.2, 0.1, 0.1)
 USUAL = [
@@ -226,24 +226,6 @@ def test_runs_are_the_voxels_of_every_object_alone(scene: Scene, kind: str) -> N
     np.testing.assert_array_equal(painted(scene, scene.every(kind), box).ravel(), flat)
     np.testing.assert_array_equal(painted(scene, list(scene.every(kind))[::-1], box).ravel(), flat)
     assert set(np.unique(voxels[:, 1])) == set(np.flatnonzero(flat))
-
-
-@pytest.mark.parametrize("box", [Box.whole(CROSSED.shape), Box((5, 20, 33), (30, 140, 121))])
-def test_layers_hold_every_run_and_none_overlap_in_one(box: Box) -> None:
-    rows = runs(CROSSED, CROSSED.every("mito"), Box.whole(CROSSED.shape))
-    voxels = owned(rows, CROSSED)
-    at = np.stack(np.unravel_index(voxels[:, 1], CROSSED.shape), 1)
-    inside = ((at >= box.start) & (at < box.stop)).all(axis=1)
-    found = layers(rows, box)
-    assert len(found) > 1, "nothing crosses"
-    together = [
-        np.column_stack(
-            [layer[layer > 0], np.ravel_multi_index(tuple((np.argwhere(layer > 0) + box.start).T), CROSSED.shape)]
-        )
-        for layer in found
-    ]
-    held = np.concatenate(together).astype(np.int64)
-    np.testing.assert_array_equal(held[np.lexsort(held.T[::-1])], voxels[inside][np.lexsort(voxels[inside].T[::-1])])
 
 
 def test_a_ball_at_a_known_place_owns_the_voxels_of_a_ball() -> None:

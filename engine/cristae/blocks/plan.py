@@ -2,7 +2,7 @@
 
 A worker holds at most, at any moment:
 
-    its imports (BASELINE)
+    its imports (BASELINE), and what it takes to read a table of runs (RUNS)
     where blocks share chunks, those it decoded last (Work.recent)
     the block it works on, and the one its reader thread has ready (Pass.ahead): source, what lies beside it, and what decoding takes
     the largest stage: its input, its output and its working memory
@@ -25,6 +25,9 @@ from cristae.grid import BlockGrid, Shape, inner_chunk
 
 BASELINE = 245 << 20
 """Bytes a worker process holds beside its blocks: Python and the imports of the engine, 225, and what its heap cannot give back."""
+
+RUNS = 130 << 20
+"""Bytes more that a process holds where it reads a table of runs: pyarrow, and the rows among which it looked for overlaps."""
 
 DRIVER_BYTES = 100
 """A block that waits for its turn in the pass that is going on, as the driver keeps it."""
@@ -167,6 +170,8 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
         # Chunks at the far edge are kept whole.
         kept = min(work.recent, prod(a.chunks for a in axes) * chunk_bytes)
         recent = kept if any(a.touched > a.chunks for a in axes) else 0
+    if any(volume.reader == "runs" for volume in work.images[image].volumes.values()):
+        recent = RUNS  # of which no chunk is kept
     beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for r in step.beside)
     out_item = np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     halo = read / voxels if read else 1.0

@@ -83,7 +83,8 @@ def measure(
 
     Parameters
     ----------
-    labels : volume, path, or array ([t,] z, y, x) or ([t,] y, x) of whole numbers; 0 is background.
+    labels : volume, path, or array ([t,] z, y, x) or ([t,] y, x) of whole numbers; 0 is background. Of a table of runs, whose
+        objects may overlap, each is measured on all its own voxels.
     image : raw channels; on the labels' grid, or a whole number of times finer or coarser along each axis, where a
         voxel of the labels looks at the image voxel floor(index * factor). An array may have c before z, y, x.
     voxel_um : of arrays, and of files that do not say it; spatial.

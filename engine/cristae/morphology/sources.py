@@ -75,6 +75,10 @@ class Held:
     def channels(self) -> tuple[Channel, ...]:
         return tuple(Channel(str(c)) for c in range(self.channel_count))
 
+    @property
+    def layers(self) -> int:
+        return 1
+
     def read(self, box: Box, t: int = 0, c: int = 0) -> np.ndarray:
         """The voxels of `box` at one time and channel; a view."""
         numbers = tuple({"t": t, "c": c}[axis] for axis in self.axes if axis in "tc")
@@ -109,7 +113,7 @@ def labels_of(given: Given, voxel_um: Sequence[float] | None) -> Source:
         raise InvalidInput(f"{source.path} has its own voxel size {source.voxel_um}; leave voxel_um out")
     if np.dtype(source.dtype).kind not in "bui":
         raise InvalidInput(f"labels are whole numbers, but {source.path} holds {source.dtype}; label the mask first")
-    if source.channel_count > 1:
+    if source.channel_count > source.layers:
         raise InvalidInput(f"labels have one channel, but {source.path} has {source.channel_count}; take one of them")
     return source
 
@@ -197,6 +201,6 @@ def cropped(labels: Source, image: Shown | None, box: Box, label: int, t: int) -
             found["image"] = (("c", *axes), np.stack(shown))
         else:
             found["image"] = (axes, shown[0])
-    found["mask"] = (axes, labels.read(box, t) == label)
+    found["mask"] = (axes, np.any([labels.read(box, t, c) == label for c in range(labels.layers)], axis=0))
     about = {"image": labels.name, "t": t, "label": label, "voxel_um": labels.voxel_um}
     return xarray.Dataset(found, coordinates, about)

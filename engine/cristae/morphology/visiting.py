@@ -60,12 +60,14 @@ def read_rows(
     frames = range(scene.labels.frames)
     found: list[list[list[np.ndarray]]] = [[[] for _ in frames] for _ in parts]
 
-    def visit(place: Place) -> list[np.ndarray]:
-        return _visit(scene, parts, place, None if wanted is None else wanted[place[0]])
+    def visit(place: Place) -> list[list[np.ndarray]]:
+        mine = None if wanted is None else wanted[place[0]]
+        layers = [_visit(scene, parts, place, c, mine) for c in range(scene.labels.layers)]
+        return [list(some) for some in zip(*layers, strict=True)]
 
     for place, rows in zip(places, _ahead(visit, places, threads), strict=True):
         for own, some in zip(found, rows, strict=True):
-            own[place[0]].append(some)
+            own[place[0]] += some
         seen(place)
     return [
         tuple(part.measure.merge([{"rows": r} for r in own[t]])["rows"] for t in frames)
@@ -73,11 +75,13 @@ def read_rows(
     ]
 
 
-def _visit(scene: Scene, parts: Sequence[Part], place: Place, wanted: np.ndarray | None) -> list[np.ndarray]:
+def _visit(
+    scene: Scene, parts: Sequence[Part], place: Place, layer: int, wanted: np.ndarray | None
+) -> list[np.ndarray]:
     t, block = place
     core = scene.grid.core(block)
     box = core.grow(widest([part.measure.halo for part in parts], len(core.start))).clip(scene.grid.shape)
-    labels = scene.labels.read(box, t)
+    labels = scene.labels.read(box, t, layer)
     # An image is not read where there is nothing to measure in it.
     if not any(plane.any() for plane in labels[core.within(box)]):
         return [part.measure.merge([])["rows"] for part in parts]

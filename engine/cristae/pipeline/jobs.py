@@ -117,13 +117,17 @@ def convert_job(src: str, dst: str, inputs: Inputs, chunk: Sequence[int] | None)
 
 
 def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, columns: Sequence[str] | None) -> Job:
-    """`cristae measure LABELS --out TABLE`: the columns of every object of a label volume."""
+    """`cristae measure LABELS --out TABLE`: the columns of every object of a label volume, or of a table of runs, layer by layer."""
     path = Path(absolute(out))
     check_suffix(path)
     volume = replace(inputs, scene=None).open(labels)  # a scene is one of the image's
     volumes = {"input": volume}
     spec = spec_of(volume)
     refuse_float_mask("measure", spec)
+    if volume.channel_count > volume.layers:
+        raise InvalidInput(
+            f"labels have one channel, but {volume.path} has {volume.channel_count}; take one of them with cristae convert --channel"
+        )
     channels: list[int] = []
     if image is not None:
         raw = _open_beside(image, inputs)
@@ -133,12 +137,12 @@ def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, column
     measured = table_measures(stem(path), spec, "image", channels, volumes.get("image"), columns)
     asked, groups = measured
     table = Table(stem(path), "input", groups)
-    step = Pass("measure: " + ", ".join(a.measure.name for a in asked), Ref("input"), measures=asked)
+    step = Pass("measure: " + ", ".join(a.measure.name for a in asked), Ref("input", None), measures=asked)
     return Job(
         path.name,
         path.parent,
         (Image(volume.name, volumes),),
-        tuple(inputs.frames(0, volume)),
+        tuple(replace(frame, c=c) for frame in inputs.frames(0, volume) for c in range(volume.layers)),
         (step,),
         (),
         (),

@@ -25,7 +25,17 @@ from cristae.store.volume import Volume
 
 
 def one_channel(volume: Volume, wanted: str | int | None) -> int:
-    """The channel to work on; may be left out where there is one."""
+    """The channel to work on; may be left out where there is one.
+
+    Raises
+    ------
+    InvalidInput : naming the channels, or if it is a table of runs, whose objects are what steps would have to find.
+    """
+    if volume.reader == "runs":
+        raise InvalidInput(
+            f"{volume.path} is a table of runs, whose objects are known already: cristae measure takes it as it is, and cristae "
+            "convert makes labels of it, a channel for each layer"
+        )
     if wanted is None and volume.channel_count > 1:
         names = ", ".join(f"{n}: {c.name}" for n, c in enumerate(volume.channels))
         raise InvalidInput(

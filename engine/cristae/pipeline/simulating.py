@@ -29,6 +29,7 @@ from cristae.simulation.records import POINT, ROW, cell_by_cell, cell_objects
 from cristae.simulation.tiles import Tiles, tile, tile_objects, tile_truth
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.facts import Channel
+from cristae.store.runs import About
 from cristae.store.tables import TableWriter
 
 DEFINITIONS: Mapping[str, tuple[str, str]] = {
@@ -212,8 +213,10 @@ class Runs:
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         step = next(p for p in work.passes if any(a.key == self.key for a in p.measures))
-        layout = work.layout(step)
-        with TableWriter(path) as out:
+        layout, grid, spec = work.layout(step), work.grid(0, step), work.specs(0, step)[-1]
+        frames = 1 + max(frame.t for frame in work.frames)
+        about = About(self.key.partition("/")[0], spec.shape, spec.voxel_um, grid.block, frames=frames)
+        with TableWriter(path, about.noted()) as out:
             for number, frame in work.finished():
                 blocks = layout.numbers(number)
                 group = group_of("frame", frame, number)

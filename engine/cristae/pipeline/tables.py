@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cristae.blocks import answers as stored
 from cristae.blocks.work import Frame, Work, group_of
 from cristae.morphology.columns import COLUMNS, Column, finish_rows
 from cristae.morphology.intensity import SUBTRACTED
+from cristae.morphology.rows import merge_rows
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.tables import TableWriter
 
@@ -83,11 +85,12 @@ class Table:
         """Columns of successive ranges of label, frame by frame; at least one, so that an empty table has its columns."""
         keys = {g.key for g in self.groups} | ({self.holder.key} if self.holder is not None else set())
         bundles = {key: Bundle(stored.answer_path(work.folder, key)) for key in keys}
-        for number, frame in work.finished():
-            rows = {key: bundles[key][f"{group_of('frame', frame, number)}|rows"] for key in keys}
-            first = rows[self.groups[0].key]["label"]
-            for low, high in ranges(first):
-                yield self.columns(work, frame, {k: _between(r, low, high) for k, r in rows.items()})
+        for _, layers in groupby(work.finished(), key=lambda one: (one[1].image, one[1].t)):
+            frames = list(layers)  # one, but of runs as many as there are layers
+            groups = [group_of("frame", frame, number) for number, frame in frames]
+            rows = {key: [bundles[key][f"{group}|rows"] for group in groups] for key in keys}
+            for low, high in ranges(_labels(rows[self.groups[0].key])):
+                yield self.columns(work, frames[0][1], {k: _between(r, low, high) for k, r in rows.items()})
 
     def columns(self, work: Work, frame: Frame, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         image = work.images[frame.image]
@@ -153,6 +156,15 @@ def ranges(labels: np.ndarray) -> Iterator[tuple[np.unsignedinteger[Any], np.uns
         at = int(np.searchsorted(labels, last, side="right"))
 
 
-def _between(rows: np.ndarray, first: np.unsignedinteger[Any], last: np.unsignedinteger[Any]) -> np.ndarray:
-    labels = rows["label"]
-    return np.asarray(rows[np.searchsorted(labels, first) : np.searchsorted(labels, last, side="right")])
+def _labels(layers: Sequence[np.ndarray]) -> np.ndarray:
+    """The label of each row, in rising order."""
+    return layers[0]["label"] if len(layers) == 1 else np.sort(np.concatenate([rows["label"] for rows in layers]))
+
+
+def _between(layers: Sequence[np.ndarray], first: np.unsignedinteger[Any], last: np.unsignedinteger[Any]) -> np.ndarray:
+    """The rows of a range of labels, sorted; a label has its rows in one layer."""
+    found = []
+    for rows in layers:
+        labels = rows["label"]
+        found.append(np.asarray(rows[np.searchsorted(labels, first) : np.searchsorted(labels, last, side="right")]))
+    return merge_rows([{"rows": rows} for rows in found], found[0].dtype)["rows"]

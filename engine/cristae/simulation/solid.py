@@ -50,30 +50,6 @@ def runs(scene: Scene, things: Iterable[Thing], box: Box) -> Rows:
     return {name: whole[:, n].astype(kind) for n, (name, kind) in enumerate(kinds.items())}
 
 
-def layers(found: Rows, box: Box) -> list[NDArray[np.uint32]]:
-    """The objects of a box as few label arrays, in each of which none overlap: measures see ordinary labels."""
-    out: list[NDArray[np.uint32]] = []
-    for label in np.unique(found["label"]):
-        mine = found["label"] == label
-        rows = [
-            (z - box.start[0], y - box.start[1], max(x - box.start[2], 0), min(x + n, box.stop[2]) - box.start[2])
-            for z, y, x, n in zip(*(found[k][mine].tolist() for k in ("z", "y", "x0", "length")), strict=True)
-            if box.start[0] <= z < box.stop[0] and box.start[1] <= y < box.stop[1]
-        ]
-        rows = [row for row in rows if row[3] > row[2]]
-        if not rows:
-            continue
-        for layer in out:
-            if all(not layer[z, y, a:b].any() for z, y, a, b in rows):
-                break
-        else:
-            layer = np.zeros(box.shape, np.uint32)
-            out.append(layer)
-        for z, y, a, b in rows:
-            layer[z, y, a:b] = label
-    return out
-
-
 def _voxels(scene: Scene, thing: Thing, box: Box) -> Box:
     """The part of a box that an object may reach."""
     size = np.array(scene.voxel_um)

@@ -16,7 +16,7 @@ from typing import Literal
 AXES = "tczyx"
 SPATIAL = "zyx"
 Kind = Literal["image", "label"]
-Reader = Literal["zarr", "tiff", "npy", "npz", "czi", "nd2", "lif", "ims", "hdf5"]
+Reader = Literal["zarr", "tiff", "npy", "npz", "czi", "nd2", "lif", "ims", "hdf5", "runs"]
 
 
 class GapWarning(UserWarning):

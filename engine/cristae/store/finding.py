@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cristae.errors import InvalidInput
-from cristae.store import foreign, ome
+from cristae.store import foreign, ome, runs
 from cristae.store.facts import AXES, Found, FoundArray
 
-_SUFFIXES = (".ome.zarr", ".zarr", ".ome.tiff", ".ome.tif", *foreign.SUFFIXES)
+_SUFFIXES = (".ome.zarr", ".zarr", ".ome.tiff", ".ome.tif", *foreign.SUFFIXES, runs.SUFFIX)
 
 
 def find(path: str, axes: str | None, scene: str | None = None) -> Found:
@@ -48,8 +48,19 @@ def _find_at(place: Path, scene: str | None, axes: str | None) -> Found:
         raise InvalidInput(f"{place} is an empty file")
     if place.suffix.lower() in foreign.SUFFIXES:
         return foreign.find(place, stem(place), scene)
+    if place.suffix.lower() == runs.SUFFIX:
+        if scene is not None:
+            raise InvalidInput(f"{place} is a table, without scenes; leave --scene {scene} out")
+        return runs.find(place, _store_of(place))
     known = ", ".join(dict.fromkeys(foreign.SUFFIXES))
-    raise InvalidInput(f"{place} is none of the formats that are read: OME-Zarr and Zarr folders, {known}")
+    raise InvalidInput(
+        f"{place} is none of the formats that are read: OME-Zarr and Zarr folders, {known}, runs in a Parquet"
+    )
+
+
+def _store_of(file: Path) -> str:
+    """The name of the store that a file lies in, else its own."""
+    return stem(next((p for p in file.absolute().parents if p.name.lower().endswith(".zarr")), file))
 
 
 def stem(path: Path) -> str:

@@ -24,10 +24,14 @@ def check_suffix(path: Path) -> None:
 
 
 class TableWriter:
-    """Successive blocks of columns into one file; a context manager. Every block has the same columns and types."""
+    """Successive blocks of columns into one file; a context manager. Every block has the same columns and types.
 
-    def __init__(self, path: Path) -> None:
+    notes : what the schema of a Parquet says beside the columns
+    """
+
+    def __init__(self, path: Path, notes: Mapping[str, str] | None = None) -> None:
         self.path = path
+        self._notes = dict(notes or {})
         self._partial = path.with_name(f".{path.name}.partial")
         self._sink: Any = None
         self._waiting: list[Any] = []
@@ -62,7 +66,8 @@ class TableWriter:
             return CSVWriter(self._partial, schema, write_options=WriteOptions(quoting_style="needed"))
         from pyarrow.parquet import ParquetWriter
 
-        return ParquetWriter(self._partial, schema, compression="zstd")
+        noted = schema.with_metadata(self._notes) if self._notes else schema
+        return ParquetWriter(self._partial, noted, compression="zstd", write_page_checksum=True)
 
     def __exit__(self, kind: object, *rest: object) -> None:
         if kind is None:

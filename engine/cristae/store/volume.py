@@ -1,6 +1,6 @@
 """Volume: one image or label, opened lazily; a frozen fact that travels, whose voxels stay where they are.
 
-    open_volume   OME-Zarr 0.4 and 0.5, plain Zarr, and the files of `foreign`
+    open_volume   OME-Zarr 0.4 and 0.5, plain Zarr, the files of `foreign`, and tables of runs
     Volume        axes, shape, voxel size, channels, levels; read(box), write(box, array), xarray(), identity()
 
 Axes are some of t, c, z, y, x, always in this order and always ending in y, x, whatever the order in the file. A Box is
@@ -97,6 +97,11 @@ class Volume:
     def channel_count(self) -> int:
         return self._extent("c")
 
+    @property
+    def layers(self) -> int:
+        """How many channels hold the objects of a label, each of them in one; more than one where objects may overlap."""
+        return self.channel_count if self.reader == "runs" else 1
+
     def time_s(self, t: int) -> float | None:
         """Seconds of a time point since the recording began: as it was noted, else by the interval; None where neither is known."""
         if self.times_s:
@@ -169,7 +174,10 @@ class Volume:
             zarr_arrays.read(array, self._root(level), index, stored)
         else:
             try:
-                stored[...] = array[index]
+                if self.reader == "runs":
+                    array.paint(index, stored)
+                else:
+                    stored[...] = array[index]
             except Exception as error:
                 if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
                     raise
@@ -278,6 +286,10 @@ def _open(reader: Reader, root: str, member: str, *_: int) -> Any:
         from cristae.store.zarr_arrays import open_array
 
         return open_array(path)
+    if reader == "runs":
+        from cristae.store.runs import open_runs
+
+        return open_runs(path)
     return foreign.open_array(reader, path, member)
 
 
