@@ -326,7 +326,7 @@ def test_images_without_a_partner_are_named(tmp_path: Path) -> None:
     store(Path(truth) / "lonely.ome.zarr", cells(1)[1])
     store(Path(pred) / "extra.ome.zarr", cells(1)[0])
     with pytest.raises(
-        InvalidInput, match="truth has no extra and .*pred has no lonely: images are paired by their names"
+        InvalidInput, match=r"truth has no extra and .*pred has no lonely: images are paired by their names"
     ):
         evaluate_job(pred, truth, str(tmp_path / "s.json"), PLAIN)
 

@@ -59,7 +59,9 @@ def evaluate_job(pred: str, truth: str, out: str, inputs: Inputs, wanted: Wanted
     InvalidConfiguration : if an option makes no sense for what is given.
     """
     wanted = wanted or Wanted()
-    inputs = replace(inputs, frame_interval_s=1.0)  # no score has seconds, so nobody needs to hear that they are not known
+    inputs = replace(
+        inputs, frame_interval_s=1.0
+    )  # no score has seconds, so nobody needs to hear that they are not known
     path = Path(absolute(out))
     if path.suffix not in SUFFIXES:
         raise InvalidConfiguration(f"--out {out}: the name of scores ends in .json or .csv")
