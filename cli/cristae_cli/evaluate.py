@@ -108,7 +108,7 @@ def show_scores(scores: dict[str, Any]) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     several = len(scores["images"]) > 1
-    table = Table("figure", *(("mean", "95 % interval", "n", "pooled") if several else ("",)))
+    table = Table("figure", *(("mean", "95 % interval", "n", "pooled") if several else ("score",)))
     for name in shown(list(scores["figures"])):
         if not several:
             table.add_row(name, _said(scores["pooled"][name]))
@@ -140,8 +140,8 @@ def shown(names: list[str]) -> list[str]:
 
 def _span(one: dict[str, Any]) -> str:
     if one["from"] == one["to"]:
-        return str(one["from"]) if isinstance(one["from"], str) else f"{one['from']:g}"
-    return f"{one['from']:g} to {one['to']:g}"
+        return str(one["from"]) if isinstance(one["from"], str) else f"{one['from']:.4g}"
+    return f"{one['from']:.4g} to {one['to']:.4g}"
 
 
 def _said(value: float | None) -> str:
