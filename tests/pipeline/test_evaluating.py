@@ -14,7 +14,7 @@ import tifffile
 from evaluation.drawn import cells, table_of
 from PIL import Image
 
-from cristae.errors import InvalidConfiguration, InvalidInput, PlanRefused
+from cristae.errors import InvalidConfiguration, InvalidInput, PlanRefused, SetAside
 from cristae.evaluation import topology
 from cristae.evaluation.objects import Rules
 from cristae.evaluation.scores import Kind, document, score
@@ -172,6 +172,41 @@ def test_a_new_image_joins_what_was_scored(tmp_path: Path) -> None:
     assert grown.facts["calls"] == 27  # the blocks of one image
     found = json.loads((tmp_path / "s.json").read_text())
     same(found, expected({"b": [cells(0)], "c": [cells(10)], "a": [cells(99)]}, Kind(3)))
+
+
+def test_an_image_with_a_bad_label_is_set_aside_and_joins_when_mended(tmp_path: Path) -> None:
+    pred, truth = folders(tmp_path, ("b", "c"))
+    for side, array in zip((pred, truth), cells(5), strict=True):
+        np.save(Path(side) / "a.npy", array.astype(np.int32))
+    spoiled = cells(5)[1].astype(np.int32)
+    spoiled[9, 30, 30] = -4
+    np.save(Path(truth) / "a.npy", spoiled)
+    job = evaluate_job(pred, truth, str(tmp_path / "s.json"), SIZED)
+    with pytest.raises(SetAside, match="2 images are done, but a is not: .*the truth has a label -4"):
+        execute(job, HERE, lambda event: None)
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert [one["image"] for one in found["images"]] == ["b", "c"] and "label -4" in found["set_aside"]["a"]
+    np.save(Path(truth) / "a.npy", cells(5)[1].astype(np.int32))
+    found = scored(pred, truth, tmp_path / "s.json", inputs=SIZED, settings=Settings("none"))
+    same(found, expected({"a": [cells(5)], "b": [cells(0)], "c": [cells(10)]}, Kind(3)))
+    assert "set_aside" not in found
+
+
+def test_an_evaluation_goes_on_where_it_was_stopped(
+    pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = evaluate_job(*pair, str(tmp_path / "s.json"), PLAIN)
+    with monkeypatch.context() as patch:
+        patch.setattr("cristae.pipeline.execute.finish_outputs", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            execute(job, HERE, lambda event: None)
+    assert not (tmp_path / "s.json").exists()
+    assert execute(job, HERE, lambda event: None).facts["calls"] == 0
+    same(json.loads((tmp_path / "s.json").read_text()), expected({"pred": [cells(0)]}, Kind(3)))
+
+
+def stopped(*words: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_files_without_axes_beside_stores_that_have_them(tmp_path: Path) -> None:

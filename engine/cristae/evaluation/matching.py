@@ -71,6 +71,8 @@ def one_to_one(edges: Edges, least: float) -> Edges:
     if not many:
         return valid
     (preds, p), (truths, t) = (np.unique(numbers, return_inverse=True) for numbers in (valid.pred, valid.truth))
+    if len(preds) == len(truths) == many:  # nobody is in doubt, as ever above an IoU of 0.5
+        return valid
     nodes = len(preds) + len(truths)
     graph = coo_array((np.ones(many, np.int8), (p, len(preds) + t)), shape=(nodes, nodes))
     _, group = connected_components(graph, directed=False)

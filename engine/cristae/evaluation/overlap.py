@@ -30,9 +30,9 @@ def overlaps(*, ndim: int) -> Measure:
 
     The answer holds `pred` and `truth`, uint64, and `voxels`, int64.
 
-    Raises, at work
+    Raises
     ------
-    InvalidInput : if an array is not of whole numbers, or a label is negative.
+    InvalidInput : at work, if an array is not of whole numbers, or a label is negative.
     """
     return Measure(
         "overlaps",

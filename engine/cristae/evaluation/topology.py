@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cristae.evaluation.figures import Counts, Figure, Figures, ratio
 
 LARGEST = 1 << 27
-"""Voxels of an image that is thinned: at about 12 bytes each a process takes 1.6 GB."""
+"""Voxels of an image that is thinned: at 14 bytes each, both masks included, a process takes 1.9 GB beside the labels it reads."""
 
 Mask = NDArray[np.bool_]
 
