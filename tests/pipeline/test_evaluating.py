@@ -182,7 +182,7 @@ def test_an_image_with_a_bad_label_is_set_aside_and_joins_when_mended(tmp_path: 
     spoiled[9, 30, 30] = -4
     np.save(Path(truth) / "a.npy", spoiled)
     job = evaluate_job(pred, truth, str(tmp_path / "s.json"), SIZED)
-    with pytest.raises(SetAside, match="2 images are done, but a is not: .*the truth has a label -4"):
+    with pytest.raises(SetAside, match=r"2 images are done, but a is not: .*the truth has a label -4"):
         execute(job, HERE, lambda event: None)
     found = json.loads((tmp_path / "s.json").read_text())
     assert [one["image"] for one in found["images"]] == ["b", "c"] and "label -4" in found["set_aside"]["a"]
