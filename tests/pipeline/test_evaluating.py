@@ -20,7 +20,7 @@ from cristae.evaluation.objects import Rules
 from cristae.evaluation.scores import Kind, document, score
 from cristae.grid import Box
 from cristae.pipeline.evaluated import BOTH, PREDICTED, TRUE, drawn
-from cristae.pipeline.evaluating import Wanted, evaluate_job
+from cristae.pipeline.evaluating import Wanted, bare, evaluate_job
 from cristae.pipeline.execute import execute
 from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Settings
@@ -145,6 +145,33 @@ def test_folders_are_paired_by_name_and_time_points_in_order(tmp_path: Path) -> 
     wanted = {"a": [cells(10), cells(11)], "b": [cells(0), cells(1)]}
     same(found, expected(wanted, Kind(3)))
     assert found["interval"]["over"] == "images" and found["interval"]["units"] == 2
+
+
+def test_what_all_names_of_a_side_share_is_not_in_the_way(tmp_path: Path) -> None:
+    for n, name in enumerate(("7", "11")):
+        for side, ending, array in zip(("pred", "truth"), ("-mito", "_mask"), cells(n), strict=True):
+            (tmp_path / side).mkdir(exist_ok=True)
+            store(tmp_path / side / f"{side}_{name}{ending}.ome.zarr", array)
+    found = scored(str(tmp_path / "pred"), str(tmp_path / "truth"), tmp_path / "s.json")
+    same(found, expected({"pred_11-mito": [cells(1)], "pred_7-mito": [cells(0)]}, Kind(3)))
+
+
+@pytest.mark.parametrize(
+    ("names", "left"),
+    [
+        (["a-mito", "b-mito"], ["a", "b"]),
+        (["pred_01", "pred_02"], ["01", "02"]),
+        (["x_1_y", "x_11_y"], ["1", "11"]),
+        (["cell1", "cell2"], ["cell1", "cell2"]),
+        (["a-b", "a-b-b"], ["a", "a-b"]),
+        (["-b", "a-b"], ["", "a"]),
+        (["alone-mito"], ["alone-mito"]),
+        (["a-a", "b"], ["a-a", "b"]),
+    ],
+)
+def test_names_without_what_they_share(names: list[str], left: list[str]) -> None:
+    assert bare(names) == left
+    assert len(set(bare(names))) == len(names)
 
 
 def test_some_time_points_of_one_image(tmp_path: Path) -> None:
@@ -361,7 +388,8 @@ def test_images_without_a_partner_are_named(tmp_path: Path) -> None:
     store(Path(truth) / "lonely.ome.zarr", cells(1)[1])
     store(Path(pred) / "extra.ome.zarr", cells(1)[0])
     with pytest.raises(
-        InvalidInput, match=r"truth has no extra and .*pred has no lonely: images are paired by their names"
+        InvalidInput,
+        match=r"truth has no partner of extra and .*pred has no partner of lonely: images are paired by their names",
     ):
         evaluate_job(pred, truth, str(tmp_path / "s.json"), PLAIN)
 

@@ -6,9 +6,11 @@ that `run --out` wrote stands for the labels in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import takewhile
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from cristae.store.volume import Volume
 SUFFIXES = (".json", ".csv")
 NAMED = 5
 """Images that a sentence names at most."""
+MARKS = re.compile(r"([-_. ])")
+"""Between the words of a name."""
 ALIKE = 1e-3
 """Relative difference of two voxel sizes that are one."""
 
@@ -108,22 +112,40 @@ def evaluate_job(pred: str, truth: str, out: str, inputs: Inputs, wanted: Wanted
 
 
 def _paired(pred: str, truth: str, inputs: Inputs) -> list[tuple[Sample, Sample]]:
-    """Prediction and truth of each image."""
+    """Prediction and truth of each image, by name; where no name is on both sides, by what is left of them without the ends that all of a
+    side share, such as -mito or _mask."""
     found, true = _opened(pred, inputs), _opened(truth, inputs)
     if len(found) == len(true) == 1:
         return [(found[0], true[0])]
-    by_name = {sample.name: sample for sample in true}
-    names = {sample.name for sample in found}
+    sides = [{sample.name: sample for sample in side} for side in (found, true)]
+    if not set(sides[0]) & set(sides[1]):
+        sides = [dict(zip(bare(list(side)), side.values(), strict=True)) for side in sides]
     lacks = [
-        f"{where} has no {_listed(missing)}"
-        for where, missing in ((truth, sorted(names - set(by_name))), (pred, sorted(set(by_name) - names)))
-        if missing
+        f"{where} has no partner of {_listed([other[key].name for key in sorted(set(other) - set(own))])}"
+        for where, own, other in ((truth, sides[1], sides[0]), (pred, sides[0], sides[1]))
+        if set(other) - set(own)
     ]
     if lacks:
         raise InvalidInput(
             f"{' and '.join(lacks)}: images are paired by their names; rename them, or leave out what has no partner"
         )
-    return [(sample, by_name[sample.name]) for sample in found]
+    return [(sample, sides[1][key]) for key, sample in sides[0].items()]
+
+
+def bare(names: Sequence[str]) -> list[str]:
+    """Names without the beginning and the end that all of them share, up to a mark between words; a single name is as it is."""
+    if len(names) < 2:
+        return list(names)
+    words = [MARKS.split(name) for name in names]  # every other one is a mark
+    start, end = (_alike(side) // 2 * 2 for side in (words, [one[::-1] for one in words]))
+    if min(map(len, words)) <= start + end:  # what they share at both ends is the whole of one
+        start = 0
+    return ["".join(one[start : len(one) - end]) for one in words]
+
+
+def _alike(several: Sequence[Sequence[str]]) -> int:
+    """How many first words are the same in all."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*several, strict=False)))
 
 
 def _opened(word: str, inputs: Inputs) -> list[Sample]:
