@@ -36,6 +36,12 @@ def evaluate(
         str | None, typer.Option("--by", help="Recall by a column of the truth's table, such as radius_um.")
     ] = None,
     table: Annotated[str | None, typer.Option("--table", help="That table, .parquet or .csv.")] = None,
+    objects: Annotated[
+        str | None,
+        typer.Option(
+            "--objects", help="A table of which objects were found, missed or are not there, .parquet or .csv."
+        ),
+    ] = None,
     picture: Annotated[
         str | None, typer.Option("--picture", help="Draw what is in both and in one alone, .png.")
     ] = None,
@@ -57,11 +63,13 @@ def evaluate(
 
     if out is None and ("://" in cluster or cluster.endswith(".json")):
         raise UsageError(f"--cluster {cluster}: its workers need a folder that they share; name one with --out")
+    if out is None and objects is not None and Path(objects).exists() and not fresh:
+        raise UsageError(f"--objects {objects} exists already; give another name, or --fresh to replace it")
     rules = Rules(min_voxels, _numbers(threshold_iou) or THRESHOLDS)
-    wanted = Wanted(rules, semantic, topology, picture, by, table)
+    wanted = Wanted(rules, semantic, topology, objects, picture, by, table)
     inputs = o.inputs(axes, voxel_um, None, channel, time, None, crop)
     settings = o.settings(cluster, memory, block, "cpu", fresh or out is None, pyramid=False)
-    with _place(out, picture) as place:
+    with _place(out, objects or picture) as place:
         job = evaluate_job(pred, truth, str(place), inputs, wanted)
         with progress() as listen:
             outcome = execute(job, settings, listen)
@@ -77,17 +85,15 @@ def evaluate(
 
 
 @contextmanager
-def _place(out: str | None, picture: str | None) -> Iterator[Path]:
-    """Where the scores go; without a name for them into a folder that goes with the command, on the disk of the picture."""
+def _place(out: str | None, other: str | None) -> Iterator[Path]:
+    """Where the scores go; without a name for them into a folder that goes with the command, on the disk of what else is written."""
     from tempfile import TemporaryDirectory
 
     if out is not None:
         yield Path(out)
         return
-    beside = Path(picture).absolute().parent if picture is not None else None
-    with TemporaryDirectory(
-        prefix=".cristae-evaluate-", dir=beside if beside is not None and beside.is_dir() else None
-    ) as folder:
+    beside = next((p for p in Path(other).absolute().parents if p.is_dir()), None) if other is not None else None
+    with TemporaryDirectory(prefix=".cristae-evaluate-", dir=beside) as folder:
         yield Path(folder) / "scores.json"
 
 

@@ -70,3 +70,15 @@ def test_a_picture_is_drawn_over_the_one_before(folder: Path) -> None:
         found = (folder / "d.png").read_bytes()
     cristae(folder, "pred/a.npy", "truth/a.npy", *SIZE, "--picture", "d.png")
     assert (folder / "d.png").read_bytes() != found
+
+
+def test_a_table_is_not_replaced_unasked(folder: Path) -> None:
+    words = ("pred", "truth", *SIZE, "--objects", "new/objects.csv")
+    assert cristae(folder, *words).returncode == 0
+    lines = (folder / "new" / "objects.csv").read_text().splitlines()
+    assert lines[0].replace(chr(34), "").startswith("image,t,state,truth,prediction") and len(lines) > 20
+    again = cristae(folder, *words)
+    assert again.returncode == 2 and "exists already" in again.stderr
+    (folder / "new" / "objects.csv").write_text("old")
+    assert cristae(folder, *words, "--fresh").returncode == 0
+    assert (folder / "new" / "objects.csv").read_text().splitlines() == lines

@@ -344,6 +344,18 @@ def test_the_table_beside_a_label_is_found(tmp_path: Path) -> None:
     assert sum(b["truths"] for b in found["recall_by_column"]["bins"]) == found["pooled"]["truths"]
 
 
+def test_the_table_of_objects_is_that_of_every_image(tmp_path: Path) -> None:
+    pred, truth = folders(tmp_path, ("a", "b"), 2)
+    found = scored(pred, truth, tmp_path / "s.json", Wanted(objects=str(tmp_path / "o.parquet")))
+    table = polars.read_parquet(tmp_path / "o.parquet")
+    for one in found["images"]:
+        rows = table.filter((polars.col("image") == one["image"]) & (polars.col("t") == one["t"]))
+        states = dict(rows["state"].value_counts().iter_rows())
+        assert states["found"] + states["missed"] == one["truths"]
+        assert states["found"] + states["extra"] == one["predictions"]
+        assert states["found"] / one["truths"] == one["one_recall"]
+
+
 # --------------------------------------------------------------------------------------------------------- refusals
 
 
@@ -366,6 +378,8 @@ def test_what_cannot_be_scored_is_one_sentence(
     refused(store(tmp_path / "light.ome.zarr", pred.astype(np.float32)), pair[1], "holds float32")
     refused(*pair, ".json or .csv", None, InvalidConfiguration, str(tmp_path / "s.xlsx"))
     refused(*pair, "end it in .png", Wanted(picture="d.jpg"), InvalidConfiguration)
+    refused(*pair, "--objects o.txt: a table's", Wanted(objects="o.txt"), InvalidConfiguration)
+    refused(*pair, "--objects o.csv is about objects", Wanted(objects="o.csv", semantic=True), InvalidConfiguration)
     refused(*pair, "--table t.csv: say by which", Wanted(table="t.csv"), InvalidConfiguration)
     refused(*pair, "none lies beside the truth", Wanted(by="kind"), InvalidConfiguration)
     refused(*pair, "--semantic is given", Wanted(by="kind", semantic=True), InvalidConfiguration)

@@ -4,6 +4,7 @@
     pixels       IoU, Dice, precision, recall of the foreground
     matching     which prediction is which truth: the best of each, or one to one
     objects      precision, recall, Dice, panoptic quality, average precision, SEG, splits and merges
+    listing      a row for every object that was found, missed, or is not there
     partition    variation of information, Rand index
     recall       which objects are found, by size or by a column of the truth
     topology     centre lines and Betti numbers, of images that fit in memory

@@ -17,6 +17,8 @@ import numpy as np
 from cristae.blocks import answers as stored
 from cristae.blocks.work import Frame, Work, group_of
 from cristae.evaluation.figures import Counts
+from cristae.evaluation.listing import listed
+from cristae.evaluation.objects import Rules
 from cristae.evaluation.overlap import Table
 from cristae.evaluation.pixels import pixel_counts, pixel_figures
 from cristae.evaluation.scores import Kind, document, score
@@ -25,6 +27,7 @@ from cristae.grid import Box
 from cristae.pipeline.results import csv_of
 from cristae.pipeline.truths import TruthColumn
 from cristae.store.bundle import Bundle, write_bytes
+from cristae.store.tables import TableWriter
 
 TABLE, RAYS = "overlaps", "rays"
 """Keys of the answers."""
@@ -74,6 +77,22 @@ class Scores:
         whole = Box.whole(volumes[0].spatial_shape)
         pred, truth = (v.read(whole, t=frame.t, c=c) != 0 for v, c in zip(volumes, self.channels, strict=True))
         return topology_counts(pred, truth)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The table of objects: which were found, which missed, which are not there."""
+
+    rules: Rules
+
+    def __call__(self, work: Work, path: Path) -> dict[str, Any]:
+        with TableWriter(path) as out:
+            for _, frame, table in _tables(work):
+                columns = listed(table, self.rules)
+                many = len(columns["state"])
+                image = np.full(many, work.images[frame.image].name, dtype=object)
+                out.write({"image": image, "t": np.full(many, frame.t, np.int32), **columns})
+        return {}
 
 
 def _tables(work: Work) -> Iterator[tuple[int, Frame, Table]]:

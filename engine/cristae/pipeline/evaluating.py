@@ -25,12 +25,13 @@ from cristae.evaluation.overlap import overlaps
 from cristae.evaluation.rays import rays
 from cristae.evaluation.scores import Kind
 from cristae.pipeline.batch import Sample, gathered
-from cristae.pipeline.evaluated import RAYS, TABLE, Disagreement, Scores
+from cristae.pipeline.evaluated import RAYS, TABLE, Disagreement, Listed, Scores
 from cristae.pipeline.growing import frames_after, images_before
 from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import FileOutput, Job
 from cristae.pipeline.objects import one_channel
 from cristae.pipeline.truths import TruthColumn, table_beside, truth_column
+from cristae.store.tables import SUFFIXES as TABLES
 from cristae.store.volume import Volume
 
 SUFFIXES = (".json", ".csv")
@@ -49,6 +50,7 @@ class Wanted:
     rules: Rules = field(default_factory=Rules)
     semantic: bool = False  # foreground only, whatever the numbers
     topology: bool = False
+    objects: str | None = None  # a table of them
     picture: str | None = None
     by: str | None = None  # a column of the truth's table
     table: str | None = None
@@ -96,6 +98,8 @@ def evaluate_job(pred: str, truth: str, out: str, inputs: Inputs, wanted: Wanted
         FileOutput(place, Scores(kind, pred, truth, (channels[0][0], channels[0][1]), column))
         for place in dict.fromkeys((whole, path))
     ]
+    if wanted.objects is not None:
+        files.append(FileOutput(_table(wanted.objects, kind, masks), Listed(wanted.rules)))
     if wanted.picture is not None:
         files.append(FileOutput(_picture(wanted.picture), Disagreement()))
     return Job(
@@ -208,6 +212,21 @@ def _column(wanted: Wanted, kind: Kind, mask: Volume | None, truths: Sequence[Sa
     return truth_column(absolute(table), wanted.by, [sample.name for sample in truths])
 
 
+def _has_objects(option: str, kind: Kind, mask: Volume | None) -> None:
+    if not kind.by_object:
+        why = "--semantic is given" if mask is None else f"{mask.path} is a mask"
+        raise InvalidConfiguration(
+            f"{option} is about objects, but {why}, so that there are none; leave it out, or give labels"
+        )
+
+
+def _table(word: str, kind: Kind, mask: Volume | None) -> Path:
+    _has_objects(f"--objects {word}", kind, mask)
+    if not word.endswith(TABLES):
+        raise InvalidConfiguration(f"--objects {word}: a table's name ends in .parquet or .csv")
+    return Path(absolute(word))
+
+
 def _fits(volumes: Sequence[Volume]) -> None:
     for volume in volumes:
         if (many := prod(volume.spatial_shape)) > topology.LARGEST:
@@ -231,6 +250,7 @@ def _facts(wanted: Wanted, kind: Kind, column: TruthColumn | None) -> dict[str, 
         "min_voxels": wanted.rules.min_voxels,
         "threshold_iou": list(wanted.rules.iou),
         "picture": wanted.picture is not None,
+        "table_of_objects": wanted.objects is not None,
     }
     if column is not None:
         digest = blake2b(Path(column.path).read_bytes(), digest_size=16).hexdigest()
