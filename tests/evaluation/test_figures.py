@@ -96,6 +96,18 @@ def test_a_document_is_json_and_names_every_figure() -> None:
     assert "pq" not in masks["figures"] and "recall_by_size" not in masks
 
 
+def test_small_predictions_are_background_to_partitions_and_foreground_to_voxels() -> None:
+    truth = np.array([[1, 1, 1, 1, 1, 1]])
+    pred = np.array([[1, 1, 1, 1, 2, 0]])
+    found = document(
+        Kind(2, rules=Rules(min_voxels=2)), [score(Kind(2, rules=Rules(min_voxels=2)), table_of(pred, truth))]
+    )
+    without = document(Kind(2), [score(Kind(2), table_of(np.where(pred == 2, 0, pred), truth))])
+    assert found["pooled"]["voi_split"] == without["pooled"]["voi_split"]
+    assert found["pooled"]["predictions"] == 1
+    assert found["pooled"]["pixel_recall"] == 5 / 6
+
+
 def test_a_column_is_joined_by_label_and_frame() -> None:
     kind = Kind(2)
     truth = np.array([[0, 5, 5, 0, 9, 9, 0, 70, 70]])

@@ -179,6 +179,15 @@ def test_a_long_chain_of_doubt_is_solved_without_a_matrix() -> None:
     assert len(found.fit) == many
 
 
+def test_pieces_that_have_half_of_an_object_together_still_are_its_pieces() -> None:
+    truth = np.ones((2, 8), np.uint8)
+    pred = np.zeros_like(truth)
+    pred[0, :4], pred[0, 4:] = 1, 2
+    assert figures(pred, truth)["splits"] == 1
+    pred[0, 7] = 0
+    assert figures(pred, truth)["splits"] == 0
+
+
 def test_small_predictions_are_taken_out_first() -> None:
     truth = np.zeros((8, 12), np.uint8)
     truth[:, :6] = 1

@@ -100,11 +100,13 @@ def test_rules_are_kept(pair: tuple[str, str], tmp_path: Path) -> None:
     assert found["pooled"]["predictions"] < expected({"pred": [cells(0)]}, Kind(3))["pooled"]["predictions"]
 
 
-def test_topology_is_that_of_the_whole_image(pair: tuple[str, str], tmp_path: Path) -> None:
-    found = scored(*pair, tmp_path / "s.json", Wanted(topology=True))
-    pred, truth = (a > 0 for a in cells(0))
-    lines = topology.topology_figures(topology.topology_counts(pred, truth), 3)
-    assert {name: found["pooled"][name] for name in lines} == pytest.approx(lines)
+def test_topology_is_that_of_each_whole_image(tmp_path: Path) -> None:
+    pred, truth = folders(tmp_path, ("a",), 2)
+    found = scored(f"{pred}/a.ome.zarr", f"{truth}/a.ome.zarr", tmp_path / "s.json", Wanted(topology=True))
+    for t, one in enumerate(found["images"]):
+        lines = topology.topology_figures(topology.topology_counts(*(a > 0 for a in cells(t))), 3)
+        assert {name: one[name] for name in lines} == pytest.approx(lines)
+    assert found["images"][0]["cldice"] != found["images"][1]["cldice"]
 
 
 def test_the_same_command_again_does_nothing_and_another_rule_is_refused(pair: tuple[str, str], tmp_path: Path) -> None:
