@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from evaluation.drawn import cells, table_of
 
+from cristae.errors import InvalidInput
 from cristae.evaluation.figures import added, averaged
 from cristae.evaluation.objects import Rules, found_objects
 from cristae.evaluation.overlap import Table
+from cristae.evaluation.pixels import FIGURES
 from cristae.evaluation.recall import by_column, by_size
-from cristae.evaluation.scores import Kind, document, score
+from cristae.evaluation.scores import Kind, document, evaluate, score
+from cristae.evaluation.topology import topology_counts
 
 
 def test_a_mean_weighs_every_image_alike_and_leaves_out_what_cannot_be_said() -> None:
@@ -94,6 +97,19 @@ def test_a_document_is_json_and_names_every_figure() -> None:
     assert isinstance(told["pooled"]["truths"], int)
     masks = document(Kind(3, by_object=False), scores[:1])
     assert "pq" not in masks["figures"] and "recall_by_size" not in masks
+
+
+def test_arrays_in_a_notebook_have_the_figures_of_the_command() -> None:
+    pred, truth = cells(2)
+    kind = Kind(3, with_topology=True)
+    found = evaluate(pred, truth, with_topology=True)
+    assert list(found) == list(kind.figures)
+    lines = topology_counts(pred > 0, truth > 0)
+    assert found == kind.of(score(kind, table_of(pred, truth), lines=lines).counts)
+    assert list(evaluate(pred > 0, truth)) == list(evaluate(pred, truth, semantic=True)) == list(FIGURES)
+    assert evaluate(pred, truth, min_voxels=10**6)["predictions"] == 0
+    with pytest.raises(InvalidInput, match="of one shape"):
+        evaluate(pred, truth[0])
 
 
 def test_small_predictions_are_background_to_partitions_and_foreground_to_voxels() -> None:

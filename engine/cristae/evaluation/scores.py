@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cristae.blocks.measure import ask
+from cristae.errors import InvalidInput
 from cristae.evaluation import objects, partition, pixels, topology
 from cristae.evaluation.figures import RESAMPLES, SEED, Counts, Figure, Figures, added, averaged
 from cristae.evaluation.objects import Found, Rules
-from cristae.evaluation.overlap import Table
+from cristae.evaluation.overlap import Table, overlaps
 from cristae.evaluation.recall import by_column, by_size, told
 
 
@@ -80,6 +82,34 @@ def score(
         found = objects.found_objects(table, kind.rules)
         counts |= {**found.counts, **partition.partition_counts(table.without_small(kind.rules.min_voxels))}
     return Score(image, t, number, voxel, counts, found)
+
+
+def evaluate(
+    pred: NDArray[Any],
+    truth: NDArray[Any],
+    *,
+    min_voxels: int = 0,
+    semantic: bool = False,
+    with_topology: bool = False,
+) -> Figures:
+    """The figures of two arrays in memory, by name; NaN where there is nothing to score.
+
+    pred, truth : (z, y, x) or (y, x), labels of whole numbers, or masks; where one is bool, or with `semantic`, only voxels are scored
+    min_voxels : smaller predictions are taken out first
+    with_topology : centre lines and Betti numbers too
+
+    Raises
+    ------
+    InvalidInput : if the shapes differ, or an array holds no labels.
+    """
+    if pred.shape != truth.shape or pred.ndim not in (2, 3):
+        raise InvalidInput(
+            f"a prediction of {pred.shape} cannot be scored against a truth of {truth.shape}; give two of one shape, 2D or 3D"
+        )
+    masks = semantic or bool in (pred.dtype, truth.dtype)
+    kind = Kind(pred.ndim, not masks, with_topology, Rules(min_voxels))
+    lines = topology.topology_counts(pred != 0, truth != 0) if with_topology else None
+    return kind.of(score(kind, Table.of(ask(overlaps(ndim=pred.ndim), pred, truth).arrays), lines=lines).counts)
 
 
 Column = tuple[str, Mapping[tuple[str, int], tuple[NDArray[np.uint64], NDArray[Any]]]]
