@@ -50,6 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(here / "empty.npy", np.zeros((0, 8, 8), np.uint8))
     np.save(here / "text.npy", np.array([["a", "b"], ["c", "d"]]))
     np.save(here / "negative.npy", -cell.astype(np.int32))
+    np.save(here / "small-labels.npy", (cell > 500).astype(np.uint8))
     np.save(here / "small.npy", np.ones((1, 1, 1), np.uint8))
     cristae(here, "convert", "cell.tif", "cell.ome.zarr", *SIZE)
     (here / "text.tif").write_text("Dear reader, I am no image.\n")
@@ -153,6 +154,33 @@ BAD: dict[str, tuple[int, tuple[str, ...], str]] = {
     "a command that is none": (2, ("ruin",), "run"),
     "an option that is none": (2, ("info", "cell.tif", "--jsn"), "--json"),
     "a word too few": (2, ("convert", "cell.tif"), "dst"),
+    "a truth of another shape": (3, ("evaluate", "mask.npy", "small.npy", *SIZE), "6 x 20 x 20"),
+    "a truth that is not there": (3, ("evaluate", "mask.npy", "gone.npy", *SIZE), "gone.npy"),
+    "an image called a prediction": (3, ("evaluate", "float.npy", "mask.npy", *SIZE), "threshold it first"),
+    "a truth with a negative label": (
+        3,
+        ("evaluate", "small-labels.npy", "negative.npy", *SIZE),
+        "the truth has a label -",
+    ),
+    "scores of no known kind": (3, ("evaluate", "mask.npy", "mask.npy", "--out", "s.txt", *SIZE), ".json or .csv"),
+    "a threshold in words": (
+        2,
+        ("evaluate", "mask.npy", "mask.npy", "--threshold-iou", "half", *SIZE),
+        "--threshold-iou half",
+    ),
+    "a threshold beyond 1": (
+        3,
+        ("evaluate", "mask.npy", "mask.npy", "--threshold-iou", "50", *SIZE),
+        "--threshold-iou 50",
+    ),
+    "a picture of no known kind": (3, ("evaluate", "mask.npy", "mask.npy", "--picture", "d.jpg", *SIZE), ".png"),
+    "fewer voxels than none": (3, ("evaluate", "mask.npy", "mask.npy", "--min-voxels", "-3", *SIZE), "-3"),
+    "recall of masks by a column": (3, ("evaluate", "mask.npy", "mask.npy", "--by", "radius_um", *SIZE), "is a mask"),
+    "workers elsewhere without a place": (
+        2,
+        ("evaluate", "mask.npy", "mask.npy", "--cluster", "tcp://x:1", *SIZE),
+        "--out",
+    ),
     "a number in words": (2, ("label", "mask.npy", "o5", "--min-voxels", "few"), "--min-voxels"),
 }
 

@@ -23,7 +23,21 @@ HEAVY = {
     "skimage",
     "tifffile",
 }
-COMMANDS = ("convert", "label", "measure", "run", "info", "plan", "status", "audit", "stages", "doctor", "demo", "psf")
+COMMANDS = (
+    "convert",
+    "label",
+    "measure",
+    "run",
+    "info",
+    "plan",
+    "status",
+    "audit",
+    "stages",
+    "doctor",
+    "demo",
+    "psf",
+    "evaluate",
+)
 CALL = "from cristae_cli.main import main; main()"
 
 
@@ -51,7 +65,9 @@ def imported(log: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [("--help",), ("run", "--help"), ("convert", "--help"), ("status", "-h")], ids=" ".join
+    "words",
+    [("--help",), ("run", "--help"), ("convert", "--help"), ("status", "-h"), ("evaluate", "--help")],
+    ids=" ".join,
 )
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     done = cristae(*words, interpreter=("-X", "importtime"))

@@ -18,6 +18,8 @@ from scipy.interpolate import RegularGridInterpolator
 
 from cristae.blocks.measure import Answer, Measure
 from cristae.blocks.stage import Stage
+from cristae.evaluation.overlap import overlaps
+from cristae.evaluation.rays import rays
 from cristae.filters import (
     closing,
     difference_of_gaussians,
@@ -151,6 +153,14 @@ def labels_and_image(shape: Shape, dtype: str, seed: int) -> Arrays:
     """Labels, and a channel of `dtype` whose spread is small beside its mean."""
     rng = np.random.default_rng(seed)
     return [*labels(shape, "uint32", seed), _as(rng.normal(30000, 50, shape), dtype)]
+
+
+def prediction_and_truth(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """Labels, and others that are mostly the same a voxel aside; some of 64 bits."""
+    rng = np.random.default_rng(seed)
+    (pred,) = labels(shape, "uint32", seed)
+    truth = np.where(rng.random(shape) < 0.8, np.roll(pred, 1, axis=-1), 3).astype(dtype)
+    return [pred, truth + (truth == 7) * np.uint64(2**63) if dtype == "uint64" else truth]
 
 
 def mask_and_labels(shape: Shape, dtype: str, seed: int) -> Arrays:
@@ -438,6 +448,8 @@ MEASURES: list[Case] = [
            facts=("voxel_um", "dtype")),
     *_each(intensity, {"channel": "TMRM", "shape": True}, labels_and_image, "3 uint16, 2 float64", **ROWS,
            facts=("voxel_um", "dtype")),
+    *_each(overlaps, {}, prediction_and_truth, "3 uint32, 3 uint64, 3 bool, 2 uint8", facts=("ndim",), **WEIGHED),
+    *_each(rays, {}, prediction_and_truth, "3 uint32, 3 bool, 2 uint8", facts=("ndim",), **WEIGHED),
     *_each(projections, {}, labels_and_image, "3 uint16, 3 float32, 2 uint8", **WEIGHED),
     *_each(histogram, {"bins": 64, "scope": "image"}, image, "3 float32, 2 float64", facts=("ndim", "dtype"), **WEIGHED),
     *_each(histogram, {}, signed, "3 int32, 2 int16", facts=("ndim", "dtype"), **WEIGHED),
