@@ -2,7 +2,6 @@
 
     draws, curves, shapes, networks   random numbers by name; lines; what an organelle is in space, and its emitters
     cells, crops                      what is where: volumes full of cells, and the small images of the papers
-    placing, meetings                 room for objects apart from each other; those that touch or cross
     placing, meetings                 room for the objects of a cell; which of them touch and cross others
     transfer, layers                  light from any number of emitters into the planes of an image
     kinetics, camera                  photons of an emitter in a frame; photons become counts
