@@ -133,7 +133,8 @@ What differs, and why:
 - **The published tiles are emptier than cells.** A PhySeg tile has one or two objects in each quarter, so that most of it is dark; a cell has
   hundreds. Less of a tile is above Otsu's threshold, and its power lies at higher frequencies. `sam-mito-dense` and the cells come nearer.
 - **Real background is not flat.** Light from out of focus and from the medium lifts it unevenly; the published tiles have none. The presets
-  with `hazy` in their names have that of objects deep below; the vesicles come nearer by it in brightness and in low frequencies. The cells have that of
+  with `hazy` in their names have that of objects deep below; the vesicles come nearer by it in brightness and in low frequencies.
+  The cells have that of
   their own emitters within `deep_um` of a plane. Light from farther away belongs to the camera's `background`.
 - **Grey values of the recorded images were scaled to 8 bits by their authors**, image by image, and some are clipped: their SBR is that of the
   scaled image, and not the microscope's.

@@ -72,6 +72,9 @@ def cell(
     on_s: Annotated[float, typer.Option("--on-s", help="Seconds that an emitter is on before it goes off.")] = 0.0,
     off_s: Annotated[float, typer.Option("--off-s", help="Seconds that it is off; 0: emitters are always on.")] = 0.0,
     bleach_s: Annotated[float, typer.Option("--bleach-s", help="Seconds until it bleaches; 0: never.")] = 0.0,
+    psf: Annotated[
+        str | None, typer.Option("--psf", help="A stack of one bead, whose image takes the place of the computed PSF.")
+    ] = None,
     cluster: o.Cluster = "auto",
     memory: o.Memory = None,
     block: o.Block = None,
@@ -79,6 +82,7 @@ def cell(
     fresh: o.Fresh = False,
 ) -> None:
     """Make a volume of cells: a channel, labels and exact tables for each kind of organelle."""
+    from cristae.optics.bead import bead_of
     from cristae.pipeline.simulating import cell_job
     from cristae.simulation.cells import Scene
     from cristae.simulation.presets import preset as facts
@@ -87,7 +91,8 @@ def cell(
     sides = o.voxel_um(voxel_um) or tuple(facts("cells", preset)["voxel_um"])
     kinds = [word.strip() for word in organelles.split(",")] if organelles else ()
     light = frame_s, on_s, off_s, bleach_s
-    scene = Scene(preset, size, seed, sides, contacts, crossings, *light)  # type: ignore[arg-type]
+    bead = None if psf is None else bead_of(psf)
+    scene = Scene(preset, size, seed, sides, contacts, crossings, *light, bead)  # type: ignore[arg-type]
     job = cell_job(scene, out, kinds, frames)
     run_job(job, o.settings(cluster, memory, block, "cpu", fresh, pyramid=pyramid))
 

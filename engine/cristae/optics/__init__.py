@@ -5,6 +5,7 @@
     radial          functions of the distance from an axis, and what pixels and pinholes make of them
     psf             the image of a point, for every kind of microscope
     blur            the PSF that a stage undoes: computed or measured, with sum 1
+    bead            a measured PSF with an axis, to simulate with
     deconvolution   Richardson-Lucy with total variation
     wiener          Wiener's filter
     transforms      Fourier transforms of blocks that both share

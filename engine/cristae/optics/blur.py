@@ -152,14 +152,14 @@ def _of_file(
 ) -> tuple[Measured, Mapping[str, Any]]:
     volume = open_volume(path)
     _refuse_other(stage, volume, voxel_um)
-    voxels, digest = _read(volume), ""
-    digest = _digest(voxels)
-    cut = _plane_or_all(voxels, len(voxel_um))
+    voxels, digest = voxels_of(volume), ""
+    digest = digest_of(voxels)
+    cut = alone(voxels, len(voxel_um))
     if not cut.any():
         raise InvalidConfiguration(
             f"{stage}: {path} is nowhere brighter than at its border, so no point is seen in it; give a stack of one bead"
         )
-    peak = _peak(cut)
+    peak = brightest_voxel(cut)
     held = [max(at, n - 1 - at) for at, n in zip(peak, cut.shape, strict=True)]
     lengths = (depth_radius_um, radius_um, radius_um)[-len(voxel_um) :]
     radius = tuple(
@@ -209,26 +209,26 @@ def _csv(lengths: tuple[float, ...]) -> str:
     return " x ".join(f"{h:g}" for h in lengths)
 
 
-def _read(volume: Volume) -> NDArray[Any]:
+def voxels_of(volume: Volume) -> NDArray[Any]:
     return volume.read(Box.whole(volume.spatial_shape))
 
 
-def _digest(voxels: NDArray[Any]) -> str:
+def digest_of(voxels: NDArray[Any]) -> str:
     facts = f"{voxels.dtype.name} {voxels.shape}".encode()
     return blake2b(facts + np.ascontiguousarray(voxels).tobytes(), digest_size=16).hexdigest()
 
 
-def _plane_or_all(voxels: NDArray[Any], ndim: int) -> NDArray[np.float64]:
+def alone(voxels: NDArray[Any], ndim: int) -> NDArray[np.float64]:
     """The light of the point alone: what the border shows is its background, and what is darker than that is noise."""
     light: NDArray[np.float64] = np.nan_to_num(voxels.astype(np.float64))
     border = np.ones(light.shape, bool)
     border[tuple(slice(1, -1) if n > 2 else slice(None) for n in light.shape)] = False
     light -= np.median(light[border]) if border.any() else 0.0
     np.maximum(light, 0, out=light)
-    return light[_peak(light)[0]] if light.ndim > ndim else light
+    return light[brightest_voxel(light)[0]] if light.ndim > ndim else light
 
 
-def _peak(light: NDArray[np.float64]) -> tuple[int, ...]:
+def brightest_voxel(light: NDArray[np.float64]) -> tuple[int, ...]:
     return tuple(int(n) for n in np.unravel_index(int(np.argmax(light)), light.shape))
 
 
@@ -241,16 +241,16 @@ def _computed(blur: Computed) -> NDArray[np.float64]:
 
 
 def _measured(blur: Measured) -> NDArray[np.float64]:
-    voxels = _read(open_volume(blur.path))
-    if _digest(voxels) != blur.digest:
+    voxels = voxels_of(open_volume(blur.path))
+    if digest_of(voxels) != blur.digest:
         raise InvalidInput(
             f"the PSF in {blur.path} is not the one that the run began with; put that one back, or begin anew"
         )
-    light = _plane_or_all(voxels, len(blur.radius))
+    light = alone(voxels, len(blur.radius))
     found = np.zeros([2 * r + 1 for r in blur.radius])
     spans = [
         (max(at - r, 0), min(at + r + 1, n), r - at)
-        for at, r, n in zip(_peak(light), blur.radius, light.shape, strict=True)
+        for at, r, n in zip(brightest_voxel(light), blur.radius, light.shape, strict=True)
     ]
     there = tuple(slice(start + shift, stop + shift) for start, stop, shift in spans)
     found[there] = light[tuple(slice(start, stop) for start, stop, _ in spans)]

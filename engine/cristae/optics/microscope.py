@@ -12,12 +12,16 @@ from functools import cache
 from importlib.resources import files
 from math import pi
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cristae.errors import InvalidConfiguration
 
+Floats = NDArray[np.float64]
 MODALITIES = ("widefield", "confocal", "airyscan", "airyscan-square", "light-sheet")
-MODELS = ("scalar", "vectorial", "gaussian")
+MODELS = ("scalar", "vectorial", "gaussian", "measured")
 RANGES = {
     "na": (0.1, 1.7),
     "emission_um": (0.2, 2.0),
@@ -36,6 +40,12 @@ RANGES = {
 """What a number may be; outside it is a slip of the unit."""
 
 
+class Measured(Protocol):
+    """A PSF that was measured; it can be compared and hashed."""
+
+    def profile(self, radius_um: Floats, away_um: Floats) -> Floats: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Microscope:
     """An objective, its light and its sample.
@@ -46,10 +56,11 @@ class Microscope:
     working_distance_um : of immersion, at the design
     glass_um, glass_design_um : thickness of the coverslip
     modality : widefield, confocal, airyscan (detector elements reassigned), airyscan-square (PhySeg's approximation) or light-sheet
-    model : scalar (Gibson-Lanni), vectorial (Richards-Wolf) or gaussian
+    model : scalar (Gibson-Lanni), vectorial (Richards-Wolf), gaussian, or measured: by the image of a bead
     pinhole_au : diameter of the pinhole (or of the Airyscan detector) in Airy units
     sheet_fwhm_um : thickness of the light sheet
     voxel_um : (z, y, x), what it is usually set to
+    bead : what was measured, the same at every depth
 
     Raises
     ------
@@ -72,6 +83,7 @@ class Microscope:
     pinhole_au: float | None = None
     sheet_fwhm_um: float | None = None
     voxel_um: tuple[float, float, float] | None = None
+    bead: Measured | None = None
     about: str = ""
 
     def __post_init__(self) -> None:
@@ -94,6 +106,8 @@ class Microscope:
         for name in needed.get(self.modality, ()):
             if getattr(self, name) is None:
                 raise InvalidConfiguration(f"a microscope of modality {self.modality} needs {name}")
+        if (self.model == "measured") != (self.bead is not None):
+            raise InvalidConfiguration("a microscope whose model is measured needs a bead, and no other has one")
         for name in ("n_immersion", "n_immersion_design"):
             index = getattr(self, name)
             if index is not None and self.na >= index:
@@ -119,7 +133,9 @@ class Microscope:
 
     @property
     def matched(self) -> bool:
-        """Whether sample and immersion bend light alike, so that depth blurs nothing."""
+        """Whether sample and immersion bend light alike, so that depth blurs nothing; of what was measured that is assumed."""
+        if self.bead is not None:
+            return True
         return self.n_sample == self.n_immersion == self.designed("n_immersion")
 
     @property

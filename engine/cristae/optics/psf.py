@@ -88,6 +88,8 @@ def profile(scope: Microscope, radius_um: Floats, stage_um: Floats, depth_um: fl
     """
     need_depth(depth_um)
     stage = np.asarray(stage_um, np.float64)
+    if scope.bead is not None:
+        return scope.bead.profile(radius_um, focus_um(scope, depth_um) - stage)
     if scope.model == "gaussian":
         return _gaussian(scope, radius_um, stage, depth_um)
     found = _formed(scope, radius_um, stage, depth_um)
@@ -108,6 +110,8 @@ def need_depth(depth_um: float) -> None:
 def focus_um(scope: Microscope, depth_um: float) -> float:
     """The stage position at which a point at this depth is brightest on its axis, by this microscope's modality."""
     need_depth(depth_um)
+    if scope.bead is not None:
+        return -depth_um
     first = pupil.focus_um(scope, depth_um)
     if scope.modality not in ("confocal", "airyscan") or scope.model == "gaussian":
         return first

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
+from cristae.optics.bead import Bead
 from cristae.simulation.curves import bend, guided, sharpest
 from cristae.simulation.draws import stream
 from cristae.simulation.kinetics import Kinetics
@@ -56,6 +57,7 @@ class Scene:
     frame_s : seconds of an exposure, and from one to the next
     on_s, off_s : how long an emitter is on and off, on average; off_s 0 is always on
     bleach_s : when it has bleached, on average; 0 is never
+    bead : the PSF, where it was measured
     """
 
     name: str
@@ -68,6 +70,7 @@ class Scene:
     on_s: float = 0.0
     off_s: float = 0.0
     bleach_s: float = 0.0
+    bead: Bead | None = None
 
     def __post_init__(self) -> None:
         preset("cells", self.name)

@@ -9,6 +9,7 @@ depends on its place alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from math import ceil
 from typing import Any
@@ -110,6 +111,7 @@ def params_of(scene: Scene, organelle: str) -> dict[str, Any]:
         "seed": scene.seed,
         "contacts": scene.contacts,
         "crossings": scene.crossings,
+        "psf": None if scene.bead is None else scene.bead.digest,
         "light": (scene.frame_s, scene.on_s, scene.off_s, scene.bleach_s),
         "facts": repr(scene.facts),
     }
@@ -135,7 +137,8 @@ def camera_of(scene: Scene) -> Camera:
 @lru_cache(maxsize=16)
 def scope_of(scene: Scene, organelle: str) -> Microscope:
     """The microscope, set to the colour of an organelle."""
-    return microscope(scene.facts["microscope"], emission_um=facts_of(scene, organelle)["emission_um"])
+    found = microscope(scene.facts["microscope"], emission_um=facts_of(scene, organelle)["emission_um"])
+    return found if scene.bead is None else replace(found, model="measured", bead=scene.bead)
 
 
 def _counts(*, at: At, answers: Mapping[str, Answer], scene: Scene, organelle: str) -> NDArray[Any]:
