@@ -34,7 +34,7 @@ Known = Mapping[str, Collection[str] | None]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 INPUT = "input"
 PYTHON = "python"
-FILES = {PYTHON: "file", "flatfield": "image", "richardson_lucy": "psf", "wiener": "psf"}
+FILES = {PYTHON: "file", "flatfield": "image", "richardson_lucy": "psf", "segment": "model", "wiener": "psf"}
 """The parameter of a step that is a path."""
 
 
