@@ -146,7 +146,7 @@ def _probability(
         if skip_below is not None and not (tile >= skip_below).any():
             return np.zeros(tile.shape, np.float32)
         with np.errstate(all="ignore"):
-            seen = (tile.astype(np.float32) - np.float32(shift)) * np.float32(scale)
+            seen = ((tile.astype(np.float64) - shift) * scale).astype(np.float32)
         seen = seen.reshape(seen.shape[-network.card.ndim :])
         out: np.ndarray = network(seen, mirror)[which].reshape(tile.shape)
         return out
