@@ -477,7 +477,10 @@ def _asked(cases: Sequence[Case]) -> list[Case]:
         for name, measure in asked_by(case.build()):
             key = (name, str(measure.params), case.ndim, case.dtype)
             found.setdefault(
-                key, replace(case, asked=name, shown=SHOWN.get(name), reference=None, library_tolerance=1e-3, slack="", wants="")
+                key,
+                replace(
+                    case, asked=name, shown=SHOWN.get(name), reference=None, library_tolerance=1e-3, slack="", wants=""
+                ),
             )
     return list(found.values())
 

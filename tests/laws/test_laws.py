@@ -20,7 +20,6 @@ from cristae.pipeline.operations import BY_THE_ENGINE, ROOMS, stages
 STANDIN = Path(__file__).parents[1] / "standin.py"
 
 
-
 def each(cases: Iterable[Case]) -> pytest.MarkDecorator:
     """A test for each case; those that want a package skip by its name where it is not installed."""
     lacking = {c.wants: c.wants != "" and find_spec(c.wants) is None for c in CASES}
