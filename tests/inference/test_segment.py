@@ -356,7 +356,7 @@ def test_a_model_for_other_work_is_refused(changes: dict[str, Any], sentence: st
 
 
 def test_two_classes_want_a_name() -> None:
-    with pytest.raises(InvalidConfiguration, match="of is not given, and .* knows er, mito; name one of them"):
+    with pytest.raises(InvalidConfiguration, match=r"of is not given, and .* knows er, mito; name one of them"):
         segment(model=tiny(classes=("er", "mito")), voxel_um=VOXEL_UM[3])
 
 

@@ -28,8 +28,13 @@ def blobs(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return (1000 * np.clip(rough / rough.std(), 0, None) + rng.integers(90, 110, shape)).astype(np.uint16)
 
 
-def store(path: Path, array: np.ndarray, voxel_um: tuple[float, ...] = VOXEL_UM) -> Path:
-    """The array as an OME-Zarr image."""
+def store(
+    path: Path,
+    array: np.ndarray,
+    voxel_um: tuple[float, ...] = VOXEL_UM,
+    chunk: tuple[int, ...] | None = None,
+) -> Path:
+    """The array as an OME-Zarr image, one chunk unless told otherwise."""
     size = voxel_um[-array.ndim :]
     made = create_volume(
         path,
@@ -37,8 +42,8 @@ def store(path: Path, array: np.ndarray, voxel_um: tuple[float, ...] = VOXEL_UM)
         shape=array.shape,
         dtype=array.dtype.name,
         voxel_um=size,
-        chunk=array.shape,
-        shard=array.shape,
+        chunk=chunk or array.shape,
+        shard=chunk or array.shape,
     )
     made.write(Box.whole(array.shape), array)
     publish(made)
