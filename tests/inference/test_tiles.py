@@ -174,6 +174,14 @@ def test_visits_are_tiles_that_compute_a_voxel() -> None:
         assert tiling.visits == pytest.approx(tiling.count(shape) * 64 / 4096, rel=0.03)
 
 
+def test_a_plan_knows_about_how_many_tiles_blocks_compute() -> None:
+    for tile, block in (((32, 64), (64, 128)), ((32, 64), (32, 64)), ((32, 32), (256, 256))):
+        tiling, grid = Tiling(tile), BlockGrid((2048, 2048), block)
+        read = sum(core.grow(tiling.halo).clip(grid.shape).size for core in grid)
+        computed = tiling.visited(grid) * tile[0] * tile[1] / read
+        assert 0.5 < tiling.visits_of_read / computed < 1.8
+
+
 def test_finished_tiles_are_kept_within_bounds_and_made_once() -> None:
     held, made = Held(100), []
 

@@ -98,7 +98,7 @@ def python(
         return Stage("python", said, partial(_around, call=call), halo, _float32, COST, boundary="ends")
     tiling = tiling_of("python", ndim, tile, overlap, blend)
     said |= {"tile": tiling.tile, "blend": tiling.blend, "overlap": tiling.overlap}
-    cost = Cost(4.0, COST.ns_per_voxel * tiling.visits, prod(tiling.tile) * COST.bytes_per_voxel + HELD_BYTES)
+    cost = Cost(4.0, COST.ns_per_voxel * tiling.visits_of_read, prod(tiling.tile) * COST.bytes_per_voxel + HELD_BYTES)
     key = (said["source_digest"], function, repr(given), str(version), voxel_um, tiling.tile)
     return Stage(
         "python", said, partial(_tiled, call=call, tiling=tiling, key=key), tiling.halo, _float32, cost, boundary="ends"
