@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from inference.models import LEARN, VOXEL_UM, identity, tiny, weights, with_card
 
-from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.errors import InvalidConfiguration, InvalidInput, MissingExtra
 from cristae.inference import build_network, card_of, load_model, save_model, unet
 from cristae.inference.card import read_card, written
 from cristae.inference.network import alone, counted
@@ -192,6 +192,14 @@ def test_a_model_is_loaded_once() -> None:
         found = list(pool.map(lambda _: load_model(path, sha), range(8)))
     assert all(f is found[0] for f in found)
     assert not found[0].module.training
+
+
+def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "monai" else object())
+    with pytest.raises(MissingExtra, match=r"needs monai, which is not installed; pip install 'cristae\[learn\]'"):
+        build_network("BasicUNet", MONAI["BasicUNet"], 2)
 
 
 def test_another_file_than_was_planned_with_is_refused(tmp_path: Path) -> None:

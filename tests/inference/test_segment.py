@@ -16,7 +16,7 @@ from cristae.blocks.stage import Stage
 from cristae.errors import InvalidConfiguration, InvalidInput, PlanRefused
 from cristae.filters import threshold
 from cristae.grid import BlockGrid, Box
-from cristae.inference import load_model, segment
+from cristae.inference import load_model, read_card, segment
 from cristae.inference.blend import HELD, taken
 from cristae.inference.network import Network
 from cristae.inference.tiles import Tiling
@@ -250,6 +250,9 @@ def test_the_network_is_computed_once_however_often_its_output_is_needed(tmp_pat
     expected = label(min_voxels=2, voxel_um=VOXEL_UM[3])(mask)
     assert expected.max() > 3
     np.testing.assert_array_equal(result(tmp_path / "out", "labels"), expected)
+    text = (tmp_path / "out" / "methods.md").read_text(encoding="utf-8")
+    assert "segment: the probability of one class" in text and f"torch {torch.__version__.partition('+')[0]}" in text
+    assert Path(path).name in text and read_card(path)[1] in text
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks
