@@ -145,6 +145,18 @@ def test_a_module_that_is_missing_is_named(tmp_path: Path) -> None:
         stage(blobs((3, 4, 5)))
 
 
+@pytest.mark.parametrize(
+    ("line", "why"), [("raise SystemExit(3)", "SystemExit: 3"), ("nothing", "NameError: name 'nothing'")]
+)
+def test_a_file_that_ends_before_its_function_is_called_says_so(line: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"{line}\ndef f(image):\n    return image\n")
+    cell = store(tmp_path / "cell.ome.zarr", blobs((6, 20, 20)))
+    with pytest.raises(InvalidInput, match=why):
+        ran(
+            cell, tmp_path / "out", LINE.format(file=tmp_path / "mine.py", function="f", rest="halo_um: 0"), (3, 20, 20)
+        )
+
+
 def test_a_function_that_fails_sets_its_blocks_aside(tmp_path: Path) -> None:
     cell = store(tmp_path / "cell.ome.zarr", blobs((6, 20, 20)))
     with pytest.raises(SetAside, match="as ever"):

@@ -120,6 +120,9 @@ def test_no_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         {"activation": "tanh"},
         {"normalise": {"how": "percentiles", "low": 1}},
         {"normalise": {"how": "instance"}},
+        {"normalise": {"how": "range", "low": 3, "high": 3}},
+        {"normalise": {"how": "percentiles", "low": "1", "high": 99}},
+        {"classes": (3,)},
         {"reach": (1, 1)},
     ],
 )

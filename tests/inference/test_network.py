@@ -14,7 +14,7 @@ from inference.models import LEARN, VOXEL_UM, identity, tiny, weights, with_card
 
 from cristae.errors import InvalidConfiguration, InvalidInput, MissingExtra
 from cristae.inference import build_network, card_of, load_model, save_model, unet
-from cristae.inference.card import read_card, written
+from cristae.inference.card import read_card, read_tensors, written
 from cristae.inference.network import alone, counted
 
 torch = pytest.importorskip("torch", reason=LEARN)
@@ -229,6 +229,14 @@ def test_a_card_of_another_network_is_refused(changes: dict[str, Any], sentence:
     with pytest.raises(InvalidInput, match=sentence) as error:
         load_model(with_card(tiny(), tmp_path, **changes))
     assert "other.safetensors" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    card, tensors = read_tensors("m", Path(tiny()).read_bytes())
+    spoiled = {name: np.full_like(array, np.nan) if "head" in name else array for name, array in tensors.items()}
+    written(tmp_path / "m.safetensors", card, spoiled)
+    with pytest.raises(InvalidInput, match=r"m\.safetensors cannot be used: its layers\.head.* is not finite"):
+        load_model(tmp_path / "m.safetensors")
 
 
 def test_what_is_no_network_of_its_card_is_not_stored(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import lru_cache, partial
 from math import ceil, prod
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -158,7 +159,8 @@ def called(
     array: np.ndarray, *, source: str, path: str, function: str, params: Mapping[str, Any], voxel_um: tuple[float, ...]
 ) -> np.ndarray:
     """What the function gives, as float32."""
-    run = getattr(_module(source, path), function)
+    with _MAKING:
+        run = getattr(_module(source, path), function)
     extra = {"voxel_um": voxel_um} if "voxel_um" in inspect.signature(run).parameters else {}
     # A copy in the machine's byte order: what the function does to its input is its own affair.
     found = run(np.array(array, array.dtype.newbyteorder("="), order="C"), **{**extra, **params})
@@ -173,6 +175,9 @@ def called(
     return found.astype(np.float32)
 
 
+_MAKING = Lock()
+
+
 @lru_cache(maxsize=16)
 def _module(source: str, path: str) -> ModuleType:
     """The file's module, made once a process of the source that was planned with; modules beside it can be imported."""
@@ -185,6 +190,9 @@ def _module(source: str, path: str) -> ModuleType:
         exec(compile(source, path, "exec"), made.__dict__)
     except ImportError as error:
         raise InvalidInput(f"{path} cannot be used: {error}; install what it needs") from None
+    except (Exception, SystemExit) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        raise InvalidInput(f"{path} cannot be used: it ends with {why} before any function is called") from error
     finally:
         with suppress(ValueError):
             sys.path.remove(folder)

@@ -80,6 +80,8 @@ class Card:
             raise InvalidConfiguration(
                 f"a card's sizes are above 0, not voxel_um {self.voxel_um}, tile {self.tile}, stride {self.stride}"
             )
+        if not all(isinstance(name, str) and name for name in (*self.classes, *self.channels)):
+            raise InvalidConfiguration(f"a card's classes and channels are words, not {self.classes}, {self.channels}")
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise InvalidConfiguration(f"a card names each class once, not {', '.join(self.classes) or 'none'}")
         if self.activation not in ACTIVATIONS:
@@ -92,6 +94,9 @@ class Card:
             raise InvalidConfiguration(
                 f"a card's normalise says how, and its numbers, as one of: {known}; not {dict(self.normalise)}"
             )
+        ends = [self.normalise[word] for word in NORMALISATIONS[str(how)]]
+        if ends and not (all(type(n) in (int, float) and isfinite(n) for n in ends) and ends[0] < ends[1]):
+            raise InvalidConfiguration(f"a card's normalisation goes from low to high, not {dict(self.normalise)}")
 
 
 def written(path: str | Path, card: Card, tensors: Mapping[str, np.ndarray]) -> str:

@@ -123,11 +123,7 @@ def save_model(path: str | Path, network: Any, card: Card) -> str:
     if not str(path).endswith(".safetensors"):
         raise InvalidConfiguration(f"{path} should end in .safetensors, which is what a model is stored as")
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
-    bad = [name for name, array in tensors.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
-    if bad:
-        raise InvalidConfiguration(
-            f"{bad[0]} of the network is not finite everywhere, so it is not stored; train again"
-        )
+    _need_finite(tensors)
     _filled(path, build_network(card.architecture, card.hyper, card.ndim), tensors)
     if not card.multiplications:
         many, held = counted(network, card)
@@ -233,10 +229,17 @@ def _loaded(path: str, sha256: str) -> Network:
                 f"its network takes {inputs} channels and gives {outputs} classes, and its card names {len(card.channels)} and "
                 f"{len(card.classes)}"
             )
+        _need_finite(tensors)
         _filled(path, network, tensors)
     except InvalidConfiguration as error:
         raise InvalidInput(f"the model {path} cannot be used: {error}") from None
     return Network(card, network.eval().requires_grad_(False))
+
+
+def _need_finite(tensors: Mapping[str, np.ndarray]) -> None:
+    bad = [name for name, array in tensors.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if bad:
+        raise InvalidConfiguration(f"its {bad[0]} is not finite everywhere; train again")
 
 
 def _filled(path: str | Path, network: Any, tensors: Mapping[str, np.ndarray]) -> None:
