@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inference.models import tiny
 from scipy import ndimage
 from scipy.interpolate import RegularGridInterpolator
 
@@ -35,6 +36,7 @@ from cristae.filters import (
 from cristae.filters.histogram import histogram
 from cristae.filters.pyramid import downsample
 from cristae.grid import Shape
+from cristae.inference import python, segment
 from cristae.labels import fill_holes, label, split, within
 from cristae.morphology import finish_rows
 from cristae.morphology.intensity import intensity
@@ -75,6 +77,7 @@ class Case:
     shape: Shape | None = None  # where the volume is part of the parameters
     weighed: bool = False  # whether the law of memory, which takes seconds, is tried on it too
     extent: Shape = (9, 13, 40)  # largest volume that the laws draw
+    wants: str = ""  # a package that not everyone has installed
 
     @property
     def voxel_um(self) -> tuple[float, ...]:
@@ -355,6 +358,10 @@ SCENES = [
     (Scene("cell-rich", (20, 80, 70), 6, (0.3, 0.2, 0.2)), "cell"),
     (Scene("cell-confocal", (33, 70, 60), 5, (0.3, 0.2, 0.2)), "nucleus"),
 ]
+OWN = str(Path(__file__).parents[1] / "inference" / "own.py")
+VOLUME = "which tiles meet a block is the volume's affair; a tile reaches its own length at most"
+TILED: dict[str, Any] = {"slack": VOLUME, "facts": ("voxel_um", "dtype"), "wants": "torch"}
+STRETCHED = {"how": "percentiles", "low": 2, "high": 98}
 TILES = [
     Tiles("physeg-airy1-vesicle", 3),
     Tiles("physeg-epi1-mito", 4, "otsu-eroded"),
@@ -430,6 +437,15 @@ STAGES: list[Case] = [
     *_each(wiener, {"microscope": "epi1", "depth_um": 1.0, "radius_um": 0.3, "depth_radius_um": 0.5, "noise": 0.003}, faint,
            "3 uint16, 2 uint8", **BLURRED, **WEIGHED),
     *_each(wiener, {"psf": BEAD, "radius_um": 0.3, "depth_radius_um": 0.5}, faint, "3 uint8, 3 int32", **BLURRED),
+    *_each(segment, {"model": tiny(), "tile": [4, 8, 16], "over": "image"}, image, "3 uint16, 3 float32", **TILED),
+    *_each(segment, {"model": tiny(2, classes=("er", "mito"), how=STRETCHED, voxel_um=(0.12, 0.1)), "of": "mito", "tile": [8, 12],
+           "overlap": 0.3, "blend": "hann", "mirror": True}, image, "2 uint8, 3 uint16", **TILED),
+    *_each(segment, {"model": tiny(how={"how": "range", "low": 3, "high": 70}), "tile": [6, 20, 24], "blend": "crop", "skip_below": 40},
+           image, "3 uint8", **TILED),
+    *_each(python, {"file": OWN, "function": "smooth", "halo_um": [0.5, 0.22, 0.2], "version": 2, "params": {"sigma": 1}}, image,
+           "3 uint16, 3 float32", reference=lambda case, array: ndimage.gaussian_filter(array.astype("float32"), 1, truncate=2)),
+    *_each(python, {"file": OWN, "function": "sized", "halo_um": 0}, image, "2 uint8"),
+    *_each(python, {"file": OWN, "function": "ranked", "tile": [8, 12], "overlap": 0.25, "blend": "crop"}, image, "2 uint16", slack=VOLUME),
     *(Case(cell_image, {"scene": scene, "organelle": kind}, nothing, facts=(), shape=scene.shape) for scene, kind in SCENES),
     *(Case(cell_truth, {"scene": scene, "organelle": kind}, nothing, facts=(), shape=scene.shape) for scene, kind in SCENES),
     *(Case(tile, {"tiles": tiles}, nothing, ndim=2, facts=(), shape=(256, 256)) for tiles in TILES),
@@ -475,7 +491,10 @@ def _asked(cases: Sequence[Case]) -> list[Case]:
         for name, measure in asked_by(case.build()):
             key = (name, str(measure.params), case.ndim, case.dtype)
             found.setdefault(
-                key, replace(case, asked=name, shown=SHOWN.get(name), reference=None, library_tolerance=1e-3)
+                key,
+                replace(
+                    case, asked=name, shown=SHOWN.get(name), reference=None, library_tolerance=1e-3, slack="", wants=""
+                ),
             )
     return list(found.values())
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from importlib.util import module_from_spec, spec_from_file_location
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,17 @@ from cristae.pipeline.operations import BY_THE_ENGINE, ROOMS, stages
 
 STANDIN = Path(__file__).parents[1] / "standin.py"
 
-each_case = pytest.mark.parametrize("case", CASES, ids=str)
-each_stage = pytest.mark.parametrize("case", [c for c in CASES if isinstance(c.build(), Stage)], ids=str)
-each_measure = pytest.mark.parametrize("case", [c for c in CASES if isinstance(c.build(), Measure)], ids=str)
+
+def each(cases: Iterable[Case]) -> pytest.MarkDecorator:
+    """A test for each case; those that want a package skip by its name where it is not installed."""
+    lacking = {c.wants: c.wants != "" and find_spec(c.wants) is None for c in CASES}
+    marks = {w: [pytest.mark.skipif(gone, reason=f"{w} is not installed")] for w, gone in lacking.items()}
+    return pytest.mark.parametrize("case", [pytest.param(c, id=str(c), marks=marks[c.wants]) for c in cases])
+
+
+each_case = each(CASES)
+each_stage = each(c for c in CASES if isinstance(c.build(), Stage))
+each_measure = each(c for c in CASES if isinstance(c.build(), Measure))
 
 
 def test_nothing_is_registered_outside_the_laws() -> None:
@@ -71,7 +79,7 @@ def test_what_comes_out_is_what_was_declared(case: Case) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", HEAVY, ids=str)
+@each(HEAVY)
 def test_memory_is_what_was_declared(case: Case) -> None:
     print(memory(case))
 

@@ -65,9 +65,17 @@ class PythonEntry(Entry):
 
     file: Word = Field(description="the path of a Python file")
     function: Annotated[str, Field(pattern=r"^[^\W\d]\w*$")] = Field(description="the name of a function in that file")
-    halo_um: Length | Annotated[list[Length], Field(min_length=2, max_length=3)] = Field(
-        description="how far the function looks beyond a voxel in um, one number or one for each axis, 0 for not at all"
+    halo_um: Length | Annotated[list[Length], Field(min_length=2, max_length=3)] | None = Field(
+        None,
+        description="how far the function looks beyond a voxel in um, one number or one for each axis, 0 for not at all",
     )
+    tile: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=3)] | None = Field(
+        None, description="whole numbers of voxels such as [32, 128, 128], which the function is shown at once"
+    )
+    overlap: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="a share of a tile, from 0 to below 1"
+    )
+    blend: Word = Field("gaussian", description="gaussian, hann or crop")
     version: Word | float | None = Field(None, description="a word or a number that changes when the function does")
     params: dict[str, Any] | None = Field(None, description="a mapping of the function's own parameters")
 

@@ -25,7 +25,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from cristae.pipeline.document import WORDS, Document, Route, nearest, read, shown
-from cristae.pipeline.entries import FileEntry, PythonEntry, ShortEntry, StepEntry, checked
+from cristae.pipeline.entries import EXPECTED, FileEntry, PythonEntry, ShortEntry, StepEntry, checked
 from cristae.pipeline.settings import apply_settings
 
 Known = Mapping[str, Collection[str] | None]
@@ -34,7 +34,7 @@ Known = Mapping[str, Collection[str] | None]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 INPUT = "input"
 PYTHON = "python"
-FILES = {PYTHON: "file", "flatfield": "image", "richardson_lucy": "psf", "wiener": "psf"}
+FILES = {PYTHON: "file", "flatfield": "image", "richardson_lucy": "psf", "segment": "model", "wiener": "psf"}
 """The parameter of a step that is a path."""
 
 
@@ -163,7 +163,9 @@ def _step(
         raise document.wrong(route, f"there is no step {name}; {nearest(name, {*known, PYTHON}, 'the steps are')}")
     words = checked(StepEntry, document, route, {key: written[key] for key in written if key in WORDS})
     if name == PYTHON:
-        checked(PythonEntry, document, route, params)
+        own = checked(PythonEntry, document, route, params)
+        if own.halo_um is None and own.tile is None:
+            raise document.wrong(route, f"python needs halo_um, {EXPECTED['halo_um']}; or tile, {EXPECTED['tile']}")
     elif (right := known[name]) is not None:
         for key in params:
             if key not in right:

@@ -31,7 +31,18 @@ from cristae.errors import Damaged, PlanRefused
 from cristae.pipeline.operations import stages
 from cristae.store.bundle import write_bytes
 
-PACKAGES = ("cristae", "numpy", "scipy", "scikit-image", "zarr", "numba", "connected-components-3d", "dask")
+PACKAGES = (
+    "cristae",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "zarr",
+    "numba",
+    "connected-components-3d",
+    "dask",
+    "torch",
+    "monai",
+)
 
 
 TAKEN = "taken.json"

@@ -18,6 +18,9 @@ from cristae.store.volume import Volume
 NAMED = ("numpy", "scipy", "scikit-image", "connected-components-3d")
 """Packages whose algorithms decide a result, beside our own."""
 
+OF_STEPS = {"segment": ("torch", "monai")}
+"""And those of single steps."""
+
 
 LABELLING = ("label", "label_ids", "split")
 """Steps that find objects; without one nothing was segmented."""
@@ -34,7 +37,8 @@ def paragraph(
 ) -> str:
     """One object's paragraph, in Markdown. Step by step: what the step does, and every parameter it had."""
     installed = versions()
-    known = ", ".join(f"{package} {installed[package]}" for package in NAMED if package in installed)
+    named = dict.fromkeys((*NAMED, *(package for stage in steps for package in OF_STEPS.get(stage.name, ()))))
+    known = ", ".join(f"{package} {installed[package]}" for package in named if package in installed)
     done = "; ".join(f"({n}) {_sentence(stage)}" for n, stage in enumerate(steps, 1))
     taken = f", sum, mean, min and max less a background of {background:g} in each voxel" if background else ""
     measured = (

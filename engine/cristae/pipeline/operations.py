@@ -11,8 +11,8 @@ from typing import Any
 from cristae.blocks.stage import Spec, Stage
 from cristae.errors import InvalidConfiguration
 
-ROOMS = ("filters", "labels", "optics")
-PLANNED = ("segment", "skeleton")
+ROOMS = ("filters", "labels", "optics", "inference")
+PLANNED = ("skeleton",)
 """Steps that the format knows and that are not built yet; a file that names one is valid, and a run says so."""
 
 BY_THE_ENGINE = {"voxel_um", "dtype"}

@@ -1,0 +1,36 @@
+"""Inference: a trained network, or a function of one's own, over a volume of any size; nobody can find its tiles in the result.
+
+    tiles           where tiles lie, and what each of their voxels counts: integers and weights
+    blend           tiles become one result, the same whoever asks; what neighbours share is kept for a while
+    card            a model file, and what it says of itself
+    unet            a small network that sees a finite way, and how far
+    network         networks by name; save, load, compute
+    normalisation   two numbers for a whole frame
+    segment         the step that runs a model
+    adapter         the step that runs a Python function
+
+torch is imported where a network computes, and nowhere else: a plan needs only the card.
+"""
+
+from collections.abc import Callable, Mapping
+
+from cristae.blocks.stage import Stage
+from cristae.inference.adapter import python
+from cristae.inference.card import Card, read_card
+from cristae.inference.network import build_network, card_of, load_model, save_model
+from cristae.inference.segment import segment
+
+__all__ = [
+    "STAGES",
+    "Card",
+    "build_network",
+    "card_of",
+    "load_model",
+    "python",
+    "read_card",
+    "save_model",
+    "segment",
+]
+
+STAGES: Mapping[str, Callable[..., Stage]] = {"python": python, "segment": segment}
+"""Stages a pipeline may name; every builder takes the user's parameters and keyword-only `voxel_um`."""

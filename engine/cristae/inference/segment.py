@@ -1,0 +1,212 @@
+"""Segment: a trained network as a stage: an image becomes the probability of one class, tile by tile, with no tile to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cristae.array import Array, namespace, to_host
+from cristae.blocks.measure import Answer, Scope
+from cristae.blocks.stage import At, Cost, Spec, Stage
+from cristae.errors import InvalidConfiguration
+from cristae.inference.blend import HELD_BYTES, blended
+from cristae.inference.card import Card, read_card
+from cristae.inference.network import load_model
+from cristae.inference.normalisation import brightness
+from cristae.inference.tiles import Tiling, is_number, tiling_of
+
+SCOPES = ("frame", "image", "collection")
+VOXEL_TOLERANCE = 0.1
+"""How far a voxel may be from those a network was trained on, as a share."""
+
+NS_PER_MULTIPLICATION = 0.06
+"""Of one core: 0.04 where channels come in sixteens, to 0.2 where they are eight; measured on U-Nets in the plane and in space."""
+
+TORCH_BYTES, MONAI_BYTES = 210 << 20, 200 << 20
+"""What importing them takes."""
+
+WORKSPACE_BYTES = 150 << 20
+"""What torch's convolutions take beside twice what they give; measured on U-Nets of 8 to 64 channels, tiles of 65 000 to 524 000 voxels."""
+
+
+def segment(
+    *,
+    model: str,
+    voxel_um: tuple[float, ...],
+    of: str | None = None,
+    tile: Sequence[int] | None = None,
+    overlap: float | None = None,
+    blend: str = "gaussian",
+    mirror: bool = False,
+    over: Scope = "frame",
+    skip_below: float | None = None,
+    dtype: str = "float32",
+) -> Stage:
+    """The probability of one class in every voxel, by a trained network over tiles that overlap.
+
+    Parameters
+    ----------
+    model : a `.safetensors` file that `cristae.inference.save_model` wrote; it says what the network is, and how its input must look
+    voxel_um : voxel size, (z, y, x) or (y, x); within 10 % of what the network was trained on
+    of : the class, by name; may be left out where the model has one
+    tile : voxels that are computed as one; the model's own unless given. A network of the plane takes (y, x) and sees a stack slice by slice
+    overlap : of neighbouring tiles, as a share of a tile; 0.5 unless given. With `crop` it follows from what the network sees
+    blend : "gaussian" and "hann" weigh tiles down towards their borders, and hide seams; "crop" takes from each only what no border
+        has touched, and is exact for a network that sees a finite way
+    mirror : take the mean over all flips of each tile: slower by 4 in the plane, by 8 in space
+    over : what is normalised together, where the model wants it: each "frame", each "image", or the whole "collection"
+    skip_below : tiles without a voxel this bright, in units of the image, are 0 without being computed; none are, unless given
+    dtype : of the image
+
+    Returns
+    -------
+    A stage from any real image to float32 from 0 to 1. What the network says is the same bytes on every block grid, on one kind of
+    processor. Tiles: F. Isensee et al., Nat. Methods 18, 203 (2021), doi:10.1038/s41592-020-01008-z.
+
+    Raises
+    ------
+    InvalidInput : if the file is no model, is cut short or is a pickle.
+    InvalidConfiguration : if the model is for other images, or a parameter makes no sense.
+    """
+    if not isinstance(model, str) or not model:
+        raise InvalidConfiguration(f"segment: model is {model!r}, but must be the path of a .safetensors file")
+    if model.endswith(".py"):
+        raise InvalidConfiguration(
+            f"segment: {model} is a program, not a model; a function of your own is the step python"
+        )
+    card, sha256 = read_card(model)
+    name = Path(model).name
+    _refuse_other(card, name, voxel_um)
+    which = _class(card, name, of)
+    if over not in SCOPES:
+        raise InvalidConfiguration(f"segment: over {over!r} is not one of {', '.join(SCOPES)}")
+    if not isinstance(mirror, bool):
+        raise InvalidConfiguration(f"segment: mirror is {mirror!r}, but must be true or false")
+    if skip_below is not None and not is_number(skip_below):
+        raise InvalidConfiguration(f"segment: skip_below is {skip_below!r}, but must be a number in units of the image")
+    tiling = tiling_of(
+        "segment", len(voxel_um), tile if tile is not None else card.tile, overlap, blend, card.stride, card.reach, name
+    )
+    params: dict[str, Any] = {
+        "model": name,
+        "model_digest": sha256,
+        "of": card.classes[which],
+        "tile": tiling.tile,
+        "blend": tiling.blend,
+        **({"overlap": tiling.overlap} if tiling.blend != "crop" or overlap is not None else {}),
+        "mirror": mirror,
+        **({"skip_below": skip_below} if skip_below is not None else {}),
+    }
+    asks = {}
+    if card.normalise["how"] in ("standard", "percentiles"):
+        asks = {"brightness": brightness(card.normalise, ndim=len(voxel_um), dtype=dtype, scope=over)}
+        params["over"] = over
+    return Stage(
+        "segment",
+        params,
+        partial(
+            _probability,
+            path=str(Path(model).absolute()),
+            sha256=sha256,
+            which=which,
+            tiling=tiling,
+            mirror=mirror,
+            fixed=_fixed(card.normalise),
+            skip_below=skip_below,
+        ),
+        tiling.halo,
+        output=_zero_to_one,
+        cost=_cost(card, tiling, mirror, Path(model).stat().st_size),
+        asks=asks,
+        boundary="ends",
+    )
+
+
+def _probability(
+    array: Array,
+    *,
+    at: At,
+    answers: Mapping[str, Answer],
+    path: str,
+    sha256: str,
+    which: int,
+    tiling: Tiling,
+    mirror: bool,
+    fixed: tuple[float, float],
+    skip_below: float | None,
+) -> Array:
+    network = load_model(path, sha256)
+    found = answers.get("brightness")
+    shift, scale = (found.number("shift"), found.number("scale")) if found is not None else fixed
+
+    def predict(tile: np.ndarray) -> np.ndarray:
+        if skip_below is not None and not (tile >= skip_below).any():
+            return np.zeros(tile.shape, np.float32)
+        with np.errstate(all="ignore"):
+            seen = ((tile.astype(np.float64) - shift) * scale).astype(np.float32)
+        seen = seen.reshape(seen.shape[-network.card.ndim :])
+        # A copy: a view would keep the other classes too.
+        return np.array(network(seen, mirror)[which]).reshape(tile.shape)
+
+    key = (sha256, which, tiling.tile, mirror, shift, scale, skip_below)
+    out = blended(to_host(array), at, tiling, predict, key)
+    np.clip(out, 0, 1, out=out)  # a mean of ones may be rounded to a little more
+    return namespace(array).asarray(out)
+
+
+def _fixed(how: Mapping[str, Any]) -> tuple[float, float]:
+    return (float(how["low"]), 1 / (float(how["high"]) - float(how["low"]))) if how["how"] == "range" else (0.0, 1.0)
+
+
+def _zero_to_one(spec: Spec) -> Spec:
+    return replace(spec, dtype="float32", values=(0.0, 1.0))
+
+
+def _refuse_other(card: Card, name: str, voxel_um: tuple[float, ...]) -> None:
+    """A model that was made for other images."""
+    if card.activation == "none":
+        raise InvalidConfiguration(
+            f"segment: what {name} gives is no probability (its activation is none); use another model"
+        )
+    if len(card.channels) != 1:
+        raise InvalidConfiguration(
+            f"segment: {name} wants {len(card.channels)} channels ({', '.join(card.channels)}), and a step works on one; use another model"
+        )
+    if card.ndim > len(voxel_um):
+        raise InvalidConfiguration(
+            f"segment: {name} is for stacks, and the image is one plane; use a model of the plane"
+        )
+    seen = voxel_um[-card.ndim :]
+    if any(abs(v / c - 1) > VOXEL_TOLERANCE for v, c in zip(seen, card.voxel_um, strict=True)):
+        raise InvalidConfiguration(
+            f"segment: {name} was trained on voxels of {_um(card.voxel_um)} um and the image has {_um(seen)}, which is more than "
+            f"{VOXEL_TOLERANCE:.0%} away; use a model for such voxels, or bring the image to those before (there is no step resample yet)"
+        )
+
+
+def _class(card: Card, name: str, of: str | None) -> int:
+    if of is None and len(card.classes) == 1:
+        return 0
+    if of not in card.classes:
+        said = "of is not given" if of is None else f"of is {of!r}"
+        raise InvalidConfiguration(f"segment: {said}, and {name} knows {', '.join(card.classes)}; name one of them")
+    return card.classes.index(of)
+
+
+def _cost(card: Card, tiling: Tiling, mirror: bool, file_bytes: int) -> Cost:
+    """Per voxel of the box that is read; nothing is counted on tiles that blocks share being kept."""
+    flips = 2**card.ndim if mirror else 1
+    ns = max(card.multiplications * NS_PER_MULTIPLICATION, 10.0) * tiling.visits_of_read * flips
+    one = prod(tiling.tile) * (2 * card.activation_bytes + 16.0) + WORKSPACE_BYTES
+    library = TORCH_BYTES + (MONAI_BYTES if card.architecture != "unet" else 0)
+    return Cost(4.0, ns, library + 3.0 * file_bytes + one + HELD_BYTES)
+
+
+def _um(lengths: Sequence[float]) -> str:
+    return " x ".join(f"{n:g}" for n in lengths)
