@@ -490,12 +490,9 @@ def _asked(cases: Sequence[Case]) -> list[Case]:
     for case in cases:
         for name, measure in asked_by(case.build()):
             key = (name, str(measure.params), case.ndim, case.dtype)
-            found.setdefault(
-                key,
-                replace(
-                    case, asked=name, shown=SHOWN.get(name), reference=None, library_tolerance=1e-3, slack="", wants=""
-                ),
-            )
+            slack = "" if case.slack == VOLUME else case.slack  # tiles are the network's affair, not what it asks for
+            asked = replace(case, asked=name, shown=SHOWN.get(name), reference=None, library_tolerance=1e-3)
+            found.setdefault(key, replace(asked, slack=slack, wants=""))
     return list(found.values())
 
 
