@@ -112,6 +112,8 @@ def show_scores(scores: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from cristae_cli.talk import say
+
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     several = len(scores["images"]) > 1
     table = Table("figure", *(("mean", "95 % interval", "n", "pooled") if several else ("score",)))
@@ -131,6 +133,10 @@ def show_scores(scores: dict[str, Any]) -> None:
         for one in by["bins"]:
             bins.add_row(_span(one), str(one["truths"]), str(one["found"]), _said(one["recall"]))
         console.print(bins)
+        if by.get("without"):
+            say(
+                f"{by['without']} true objects have no row in the table, and are in none of these bins: is it that of this truth?"
+            )
     interval = scores["interval"]
     if several:
         print(

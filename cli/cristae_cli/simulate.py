@@ -68,7 +68,9 @@ def cell(
     frames: Annotated[
         int, typer.Option("--frames", help="Time points; objects stay where they are, emitters blink and bleach.")
     ] = 1,
-    frame_s: Annotated[float, typer.Option("--frame-s", help="Seconds of a frame, all of them exposed.")] = 0.1,
+    frame_s: Annotated[
+        float, typer.Option("--frame-s", help="Seconds from frame to frame; photons are per frame, whatever it lasts.")
+    ] = 0.1,
     on_s: Annotated[float, typer.Option("--on-s", help="Seconds that an emitter is on before it goes off.")] = 0.0,
     off_s: Annotated[float, typer.Option("--off-s", help="Seconds that it is off; 0: emitters are always on.")] = 0.0,
     bleach_s: Annotated[float, typer.Option("--bleach-s", help="Seconds until it bleaches; 0: never.")] = 0.0,

@@ -143,7 +143,7 @@ def test_a_constant_field_stays_constant(tiling: Tiling, shape: tuple[int, int])
     HELD.clear()
     array = np.zeros(shape, np.float32)
     out = blended(array, At.whole(shape), tiling, lambda tile: np.full(tile.shape, 0.7, np.float32), "constant")
-    np.testing.assert_allclose(out, 0.7, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(out, 0.7, rtol=0, atol=rounding(tiling))
 
 
 @given(TILINGS, SHAPES, st.integers(0, 2**16))
@@ -151,7 +151,12 @@ def test_a_function_of_the_voxel_alone_is_what_it_was(tiling: Tiling, shape: tup
     HELD.clear()
     array = np.random.default_rng(seed).random(shape).astype(np.float32)
     out = blended(array, At.whole(shape), tiling, lambda tile: tile, "same")
-    np.testing.assert_allclose(out, array, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(out, array, rtol=0, atol=rounding(tiling))
+
+
+def rounding(tiling: Tiling) -> float:
+    """Of a sum in single numbers; with an overlap of 0.9 a hundred tiles meet in a voxel."""
+    return 1e-6 if tiling.overlap <= 0.75 else 4e-6
 
 
 def test_a_short_axis_is_reflected_half_before_and_half_after() -> None:

@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from evaluation.drawn import cells, table_of
 from PIL import Image
+from typer.testing import CliRunner
 
 from cristae.errors import InvalidConfiguration, InvalidInput, PlanRefused, SetAside
 from cristae.evaluation import topology
@@ -25,6 +26,7 @@ from cristae.pipeline.execute import execute
 from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Settings
 from cristae.store.create import create_volume, publish
+from cristae_cli.main import app
 
 VOXEL_UM = (0.3, 0.1, 0.1)
 SIZED = Inputs("zyx", VOXEL_UM)
@@ -344,6 +346,27 @@ def test_the_table_beside_a_label_is_found(tmp_path: Path) -> None:
     truth_table(tmp_path / "c.ome.zarr" / "tables" / "mito" / "table.parquet", "c")
     found = scored(*words, tmp_path / "s.json", Wanted(by="kind"))
     assert sum(b["truths"] for b in found["recall_by_column"]["bins"]) == found["pooled"]["truths"]
+
+
+def test_true_objects_without_a_row_are_counted_and_said(pair: tuple[str, str], tmp_path: Path) -> None:
+    labels, _ = truth_table(tmp_path / "t.parquet")
+    some = polars.read_parquet(tmp_path / "t.parquet").filter(polars.col("label").is_in(labels[:2].tolist()))
+    some.write_parquet(tmp_path / "two.parquet")
+    found = scored(*pair, tmp_path / "s.json", Wanted(by="kind", table=str(tmp_path / "two.parquet")))
+    by = found["recall_by_column"]
+    assert sum(b["truths"] for b in by["bins"]) == 2 and by["without"] == len(labels) - 2
+    shown = CliRunner().invoke(
+        app, ["evaluate", *pair, "--by", "kind", "--table", str(tmp_path / "two.parquet"), "--voxel-um", "0.3,0.1,0.1"]
+    )
+    assert f"{len(labels) - 2} true objects have no row" in shown.output
+
+
+def test_a_table_of_other_images_is_refused(pair: tuple[str, str], tmp_path: Path) -> None:
+    truth_table(tmp_path / "t.parquet")
+    mixed = polars.read_parquet(tmp_path / "t.parquet").with_columns(image=polars.lit("a"))
+    polars.concat([mixed, mixed.with_columns(image=polars.lit("b"))]).write_parquet(tmp_path / "ab.parquet")
+    with pytest.raises(InvalidInput, match="no row of image"):
+        scored(*pair, tmp_path / "s.json", Wanted(by="kind", table=str(tmp_path / "ab.parquet")))
 
 
 def test_the_table_of_objects_is_that_of_every_image(tmp_path: Path) -> None:

@@ -289,7 +289,11 @@ def test_other_commands_say_what_it_is_or_where_to_go(crossed: Path, tmp_path: P
         "preview": cli("preview", "nuclei", runs_in(crossed), "--out", tmp_path / "p.png"),
     }
     for said in refused.values():
-        assert "is a table of runs, whose objects are known already: cristae measure" in said and "\n" not in said
+        assert (
+            "is a table of runs, whose objects may overlap: cristae measure" in said
+            and "labels/mito" in said
+            and "\n" not in said
+        )
     other = crossed / "tables" / "mito" / "table.parquet"
     assert "is no table of runs: it has no whole numbers z, y, x0, length" in cli(
         "measure", other, "--out", tmp_path / "t.csv"

@@ -18,8 +18,8 @@ from cristae.errors import CristaeError
 from cristae.grid import Box
 from cristae.pipeline.execute import execute
 from cristae.pipeline.job import Settings
-from cristae.pipeline.simulating import cell_job
-from cristae.simulation.cells import Scene
+from cristae.pipeline.simulating import FlatWarning, cell_job
+from cristae.simulation.cells import Scene, room_um
 from cristae.simulation.exposure import PATCH, cell_image
 from cristae.simulation.presets import presets
 from cristae.simulation.solid import runs
@@ -102,9 +102,11 @@ def test_the_table_agrees_with_the_labels_and_the_runs(whole: Path, kind: str) -
         at = own[own[:, 0] == label, 1:]
         assert len(at) == count
         apart.append(at.mean(axis=0) - np.array(centre) / SCENE.voxel_um)
-    # Half a voxel would be another convention; one small object may be wrong by more than all of them are on average.
-    assert np.abs(apart).max() < 0.75 and np.abs(np.mean(apart, axis=0)).max() < 0.15
+    # Half a voxel would be another convention; one thin object may be wrong by more than all of them are on average.
+    error = 3 * np.std(apart, axis=0) / len(apart) ** 0.5
+    assert np.abs(apart).max() < 0.75 and (np.abs(np.mean(apart, axis=0)) < np.clip(error, 0.1, 0.4)).all()
     described = json.loads((whole / "tables" / kind / "table.json").read_text())["columns"]
+    assert set(described) == set(table(whole, kind).columns)
     assert set(rows.columns) <= set(described)
 
 
@@ -153,6 +155,15 @@ def test_every_cluster_and_block_makes_the_same_bytes(
     same(made(tmp_path / "cell.ome.zarr", cluster, block), whole)
 
 
+def test_cells_that_are_too_flat_for_some_are_warned_of() -> None:
+    with pytest.warns(FlatWarning, match="13 planes"):
+        cell_job(Scene("cell-epi", (11, 64, 64)), "o.zarr", ["lysosome"])
+    least, sure = room_um({"radius_um": [0.1, 0.45]})
+    for high, expected in ((least, 0), (sure, 20)):
+        scene = [Scene("cell-epi", (1, 240, 240), seed, (high + 1e-9, 0.1, 0.1)) for seed in range(20)]
+        assert sum(len(list(one.every("lysosome"))) > 0 for one in scene) == expected
+
+
 @pytest.mark.parametrize("cluster", ["none", "threads:2"])
 def test_frames_are_a_film_in_which_emitters_bleach_and_objects_stay(tmp_path: Path, cluster: str) -> None:
     out = tmp_path / "film.ome.zarr"
@@ -169,6 +180,7 @@ def test_frames_are_a_film_in_which_emitters_bleach_and_objects_stay(tmp_path: P
     assert all(
         np.array_equal(voxels(out / "labels" / "lysosome", t), voxels(out / "labels" / "lysosome")) for t in range(4)
     )
+    assert open_volume(out / "tables" / "lysosome" / "runs.parquet").frame_interval_s == 0.5
     rows = table(out, "lysosome")
     assert rows["t"].unique().sort().to_list() == [0, 1, 2, 3]
     first = rows.filter(t=0).drop("t")
@@ -253,9 +265,15 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "too many crossings": ((*CELL, "--out", "o.zarr", "--crossings", "-0.1"), "crossings"),
     "more that meet than there are": ((*CELL, "--out", "o.zarr", "--contacts", "0.8", "--crossings", "0.3"), "sum"),
     "no frame": ((*CELL, "--out", "o.zarr", "--frames", "0"), "--frames"),
-    "no time to expose": ((*CELL, "--out", "o.zarr", "--frame-s", "0"), "frame_s"),
+    "no time to expose": ((*CELL, "--out", "o.zarr", "--frame-s", "0"), "--frame-s"),
+    "frames without end": ((*CELL, "--out", "o.zarr", "--frame-s", "inf", "--frames", "2"), "--frame-s"),
     "emitters that go off and never on": ((*CELL, "--out", "o.zarr", "--off-s", "1"), "--on-s"),
-    "emitters that bleach before they begin": ((*CELL, "--out", "o.zarr", "--bleach-s", "-1"), "bleach_s"),
+    "emitters that go on and never off": ((*CELL, "--out", "o.zarr", "--on-s", "1"), "--off-s"),
+    "emitters that are on for ever": ((*CELL, "--out", "o.zarr", "--on-s", "inf", "--off-s", "1"), "--on-s"),
+    "emitters that bleach before they begin": ((*CELL, "--out", "o.zarr", "--bleach-s", "-1"), "--bleach-s"),
+    "no number of seconds": ((*CELL, "--out", "o.zarr", "--bleach-s", "nan"), "--bleach-s"),
+    "cells too thin for their organelles": ((*CELL, "--out", "o.zarr", "--shape", "6,128,128"), "planes"),
+    "no organelle after a comma": ((*CELL, "--out", "o.zarr", "--organelles", "mito,,lysosome"), "--organelles"),
     "an unknown organelle": ((*CELL, "--out", "o.zarr", "--organelles", "golgi"), "golgi"),
     "an organelle twice": ((*CELL, "--out", "o.zarr", "--shape", "20,40,40", "--organelles", "mito,mito"), "mito"),
     "an out of another kind": ((*CELL, "--out", "o.tif"), ".zarr"),

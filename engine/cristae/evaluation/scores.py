@@ -138,7 +138,9 @@ def document(kind: Kind, scores: Sequence[Score], column: Column | None = None) 
         held = [(one.found, one.voxel) for one in scores if one.found is not None]
         found["recall_by_size"] = {"unit": "um3" if kind.ndim == 3 else "um2", "bins": told(by_size(held))}
         if column is not None:
-            found["recall_by_column"] = {"column": column[0], "bins": told(by_column(*_joined(scores, column)))}
+            values, hits = _joined(scores, column)
+            unknown = sum(len(one.truths) for one, _ in held) - len(values)
+            found["recall_by_column"] = {"column": column[0], "bins": told(by_column(values, hits)), "without": unknown}
     found["figures"] = {name: figure.definition for name, figure in kind.figures.items()}
     return found
 

@@ -33,8 +33,8 @@ def one_channel(volume: Volume, wanted: str | int | None) -> int:
     """
     if volume.reader == "runs":
         raise InvalidInput(
-            f"{volume.path} is a table of runs, whose objects are known already: cristae measure takes it as it is, and cristae "
-            "convert makes labels of it, a channel for each layer"
+            f"{volume.path} is a table of runs, whose objects may overlap: cristae measure takes it as it is, every other command wants "
+            f"labels, such as labels/{volume.label} of the same store, or what cristae convert makes of a layer"
         )
     if wanted is None and volume.channel_count > 1:
         names = ", ".join(f"{n}: {c.name}" for n, c in enumerate(volume.channels))

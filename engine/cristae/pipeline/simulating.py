@@ -9,8 +9,10 @@ tables/KIND/table.json      unit and definition of every column
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,25 @@ from cristae.errors import InvalidConfiguration
 from cristae.pipeline.inputs import absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
 from cristae.pipeline.jobs import stem
-from cristae.simulation.cells import Scene
+from cristae.simulation.cells import Scene, room_um
 from cristae.simulation.exposure import cell_image, cell_runs, cell_truth, facts_of
 from cristae.simulation.kinetics import SPAN
 from cristae.simulation.records import POINT, ROW, cell_by_cell, cell_objects
+from cristae.simulation.tiles import COLUMNS as OF_TILE
 from cristae.simulation.tiles import Tiles, tile, tile_objects, tile_truth
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.facts import Channel
 from cristae.store.runs import About
 from cristae.store.tables import TableWriter
 
+HEAD = ("image", "t", "label", "kind")
 DEFINITIONS: Mapping[str, tuple[str, str]] = {
     "image": ("", "name of the image"),
     "t": ("", "time point; of tiles the number of the tile"),
-    "label": ("", "the object's label"),
+    "label": (
+        "",
+        "the object's label; of tiles whose rule looks at the picture, a crop's only label is that of its first object",
+    ),
     "kind": ("", "shape of the object"),
     "cell": ("", "number of the cell it lies in"),
     "crop": ("", "number of the crop in the montage it lies in"),
@@ -71,8 +78,11 @@ def cell_job(scene: Scene, out: str, organelles: Sequence[str] = (), frames: int
         raise InvalidConfiguration(f"--frames {frames}: give 1 to {SPAN} frames")
     final = store_path(out)
     kinds = list(organelles) or list(scene.organelles)
-    if len(set(kinds)) < len(kinds):
-        raise InvalidConfiguration(f"--organelles {','.join(kinds)}: give each organelle once")
+    if len(set(kinds)) < len(kinds) or "" in kinds:
+        raise InvalidConfiguration(
+            f"--organelles {','.join(kinds)}: give each organelle once, with a comma between two"
+        )
+    _refuse_flat(scene, kinds)
     passes, targets, files = [], [Target("image", "image")], []
     apart = scene.frame_s if frames > 1 else None
     channels = [Channel(kind, facts_of(scene, kind).get("color")) for kind in kinds]
@@ -94,8 +104,10 @@ def cell_job(scene: Scene, out: str, organelles: Sequence[str] = (), frames: int
         files += [
             FileOutput(folder / "table.parquet", CellTruth(scene, kind)),
             FileOutput(folder / "lines.parquet", CentreLines(scene, kind)),
-            FileOutput(folder / "runs.parquet", Runs(f"{kind}/runs")),
-            FileOutput(folder / "table.json", Described(f"{kind}: the truth of a simulation")),
+            FileOutput(folder / "runs.parquet", Runs(f"{kind}/runs", apart)),
+            FileOutput(
+                folder / "table.json", Described(f"{kind}: the truth of a simulation", (*HEAD, "voxels", *ROW[1:]))
+            ),
         ]
     extra = {
         "command": "simulate cell",
@@ -114,6 +126,25 @@ def cell_job(scene: Scene, out: str, organelles: Sequence[str] = (), frames: int
         tuple(files),
         extra=extra,
     )
+
+
+def _refuse_flat(scene: Scene, kinds: Sequence[str]) -> None:
+    """A volume whose cells are too flat to hold an organelle, or some of them."""
+    for kind in kinds:
+        least, sure = room_um(facts_of(scene, kind))
+        high = scene.tile_um[0]
+        planes = ceil(sure * scene.lattice[0] / scene.voxel_um[0])
+        if high <= least:
+            raise InvalidConfiguration(
+                f"cells of {scene.shape[0]} planes are {high:.2g} um high, and no {kind} finds room in them; give a --shape of {planes} "
+                "planes or more, or --organelles without it"
+            )
+        if high <= sure:
+            warnings.warn(
+                f"cells of {scene.shape[0]} planes are {high:.2g} um high: some are too flat for a {kind}; with {planes} planes all have room",
+                FlatWarning,
+                stacklevel=3,
+            )
 
 
 def tiles_job(tiles: Tiles, number: int, out: str) -> Job:
@@ -138,9 +169,14 @@ def tiles_job(tiles: Tiles, number: int, out: str) -> Job:
         ),
         (
             FileOutput(folder / "table.parquet", TileTruth(tiles, asked.key)),
-            FileOutput(folder / "table.json", Described(f"{kind}: the truth of simulated tiles")),
+            FileOutput(folder / "table.json", Described(f"{kind}: the truth of simulated tiles", (*HEAD, *OF_TILE))),
         ),
-        extra={"command": "simulate tiles", "shape": [tiles.side] * 2, "frames": number, "tiles": repr(tiles)},
+        extra={
+            "command": "simulate tiles",
+            "shape": [tiles.side] * 2,
+            "frames": number,
+            **{f.name: str(getattr(tiles, f.name)) for f in fields(tiles)},
+        },
     )
 
 
@@ -150,6 +186,10 @@ def store_path(out: str) -> Path:
     if path.suffix != ".zarr":
         raise InvalidConfiguration(f"--out {out}: the store's name ends in .zarr, such as {stem(path)}.ome.zarr")
     return path
+
+
+class FlatWarning(UserWarning):
+    """Some cells are too flat for an organelle."""
 
 
 @dataclass(frozen=True)
@@ -210,12 +250,20 @@ class Runs:
     """The instance store: rows of voxels, block by block."""
 
     key: str
+    frame_interval_s: float | None = None
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         step = next(p for p in work.passes if any(a.key == self.key for a in p.measures))
         layout, grid, spec = work.layout(step), work.grid(0, step), work.specs(0, step)[-1]
         frames = 1 + max(frame.t for frame in work.frames)
-        about = About(self.key.partition("/")[0], spec.shape, spec.voxel_um, grid.block, frames=frames)
+        about = About(
+            self.key.partition("/")[0],
+            spec.shape,
+            spec.voxel_um,
+            grid.block,
+            frames=frames,
+            frame_interval_s=self.frame_interval_s,
+        )
         with TableWriter(path, about.noted()) as out:
             for number, frame in work.finished():
                 blocks = layout.numbers(number)
@@ -249,12 +297,13 @@ class TileTruth:
 
 @dataclass(frozen=True)
 class Described:
-    """Unit and definition of every column."""
+    """Unit and definition of every column of the table beside it."""
 
     about: str
+    columns: tuple[str, ...]
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
-        columns = {name: {"unit": unit, "definition": said} for name, (unit, said) in DEFINITIONS.items()}
+        columns = {name: dict(zip(("unit", "definition"), DEFINITIONS[name], strict=True)) for name in self.columns}
         facts = {"about": self.about, "key": ["image", "t", "label"], "columns": columns}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps(facts, indent=1).encode())

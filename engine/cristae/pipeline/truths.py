@@ -33,10 +33,8 @@ class TruthColumn:
     def read(self, renamed: Sequence[str]) -> Column:
         """Labels in rising order and their values, of each image and time point; images are called by `renamed`, in the same order."""
         table = _table(self.path)
-        one = len(self.images) == 1
-        image = (
-            np.full(len(table), self.images[0]) if one or "image" not in table.columns else table["image"].to_numpy()
-        )
+        alone = len(self.images) == 1 and ("image" not in table.columns or table["image"].n_unique() == 1)
+        image = np.full(len(table), self.images[0]) if alone else table["image"].to_numpy()
         t = table["t"].to_numpy() if "t" in table.columns else np.zeros(len(table), np.int64)
         values = table[self.name]
         shown = values.to_numpy() if values.dtype.is_numeric() else np.array([v or "" for v in values.cast(str)], str)
@@ -65,14 +63,17 @@ def truth_column(path: str, name: str, images: Sequence[str]) -> TruthColumn:
         raise InvalidInput(
             f"{path} has no column label with the number of each object, so nobody knows whose {name} is meant"
         )
-    if len(images) > 1:
-        if "image" not in table.columns:
+    if len(images) > 1 and "image" not in table.columns:
+        raise InvalidInput(
+            f"{path} has no column image, so nobody knows in which of the {len(images)} images a label is"
+        )
+    if "image" in table.columns:
+        named = sorted(set(table["image"].cast(str).to_list()))
+        lacking = [image for image in images if image not in named]
+        if lacking and len({*images, *named}) > 2:  # a store that was renamed is still that of its own table
             raise InvalidInput(
-                f"{path} has no column image, so nobody knows in which of the {len(images)} images a label is"
-            )
-        if not set(images) & set(table["image"].cast(str).to_list()):
-            raise InvalidInput(
-                f"{path} has no row of image {images[0]}, nor of any other that is scored; its column image names others"
+                f"{path} has no row of image {lacking[0]}; its column image names {', '.join(named[:3])}{', ...' if len(named) > 3 else ''}: "
+                "give the table of the truth that is scored"
             )
     return TruthColumn(path, name, tuple(images))
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, product
-from math import pi, prod
+from math import isfinite, pi, prod
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,10 @@ TILE_UM = 24.0  # about the width of a cell in culture
 THICKEST_UM = 10.0  # cells on a coverslip are flat
 USUAL_UM3 = TILE_UM * TILE_UM * THICKEST_UM  # the room of a cell for which numbers of objects are meant
 STEP_UM = 0.5  # between the points that guide a tube
+MARGIN, FLATTEST = 0.02, 0.8
+"""Of a tile, what stays free at each side; of the room that is left, what a cell fills at least."""
+ROOM = 2.2
+"""Half the height of a cell that holds an organelle, in its largest radii."""
 MOST = 1023
 """Objects of a kind in a cell."""
 TIGHTEST = 0.98
@@ -91,15 +95,23 @@ class Scene:
                 f"contacts {self.contacts} and crossings {self.crossings} are more than all objects together; give parts whose sum "
                 "is at most 1"
             )
-        if not self.frame_s > 0 or min(self.on_s, self.off_s, self.bleach_s) < 0 or (self.off_s and not self.on_s):
+        self._refuse_times()
+
+    def _refuse_times(self) -> None:
+        for name in ("frame_s", "on_s", "off_s", "bleach_s"):
+            value, option = getattr(self, name), f"--{name.replace('_', '-')}"
+            if not (isfinite(value) and (value > 0 if name == "frame_s" else value >= 0)):
+                least = "above 0" if name == "frame_s" else "0 or more"
+                raise InvalidConfiguration(f"{option} {value:g}: give seconds, {least}")
+        if bool(self.on_s) != bool(self.off_s):
             raise InvalidConfiguration(
-                f"frame_s {self.frame_s:g} is above 0, on_s {self.on_s:g}, off_s {self.off_s:g} and bleach_s {self.bleach_s:g} are 0 or more, "
-                "and emitters that go off also go on; give for example --frame-s 0.1 --on-s 0.2 --off-s 0.8"
+                f"--on-s {self.on_s:g} --off-s {self.off_s:g}: emitters that blink are on for a while and off for a while; give both, "
+                "such as --on-s 0.2 --off-s 0.8, or neither"
             )
 
     def kinetics(self, photons: float) -> Kinetics:
         """How an emitter that sends so many photons in a frame switches and bleaches."""
-        on = self.on_s / self.frame_s if self.off_s else 1.0
+        on = self.on_s / self.frame_s if self.on_s else 1.0
         return Kinetics(photons, on, self.off_s / self.frame_s, self.bleach_s / self.frame_s)
 
     @property
@@ -179,9 +191,9 @@ def cell(scene: Scene, tile: tuple[int, int, int]) -> Cell:
     number = int(np.ravel_multi_index(tile, scene.lattice))
     rng = stream(scene.seed, scene.name, "cell", number)
     size = scene.tile_um
-    margin = np.minimum(0.02 * size, 0.3)
+    margin = np.minimum(MARGIN * size, 0.3)
     room = 0.5 * size - margin
-    semi = np.minimum(room * (0.8 + 0.2 * rng.random(3)), (0.5 * THICKEST_UM, np.inf, np.inf))
+    semi = np.minimum(room * (FLATTEST + (1 - FLATTEST) * rng.random(3)), (0.5 * THICKEST_UM, np.inf, np.inf))
     centre = (np.array(tile) + 0.5) * size + (room - semi) * (2 * rng.random(3) - 1)
     centre[0] = tile[0] * size[0] + margin[0] + semi[0]  # a cell sits on the glass, or on the cell below
     return Cell(
@@ -189,7 +201,13 @@ def cell(scene: Scene, tile: tuple[int, int, int]) -> Cell:
     )
 
 
-@lru_cache(maxsize=24)
+def room_um(facts: Mapping[str, Any]) -> tuple[float, float]:
+    """How high a tile must be for a cell to hold an organelle: at least, and for every cell to."""
+    semi = ROOM * facts["radius_um"][1] if "radius_um" in facts else 0.0
+    return 2 * semi / (1 - 2 * MARGIN), 2 * semi / ((1 - 2 * MARGIN) * FLATTEST)
+
+
+@lru_cache(maxsize=14)
 def things(scene: Scene, tile: tuple[int, int, int], kind: str) -> tuple[Thing, ...]:
     """The objects of a kind in one cell; no other kind is drawn for them."""
     of, facts = cell(scene, tile), scene.organelles[kind]
@@ -200,8 +218,7 @@ def things(scene: Scene, tile: tuple[int, int, int], kind: str) -> tuple[Thing, 
         rng = stream(scene.seed, scene.name, "objects", kind, of.number)
         share = prod(np.minimum(scene.tile_um, (THICKEST_UM, np.inf, np.inf))) / USUAL_UM3
         wanted = max(1, round(share * float(rng.integers(*facts["per_cell"]))))
-        widest = max(o["radius_um"][1] for o in scene.organelles.values() if "radius_um" in o)
-        roomy = min(of.body.semi_um) > 2.2 * widest
+        roomy = min(of.body.semi_um) > ROOM * facts["radius_um"][1]
         draw = {"tube": _tubes, "ball": _balls, "network": _networks}[facts["kind"]]
         apart = draw(rng, facts, wanted, of.body, of.nucleus)[:MOST] if roomy else []
         lots = stream(scene.seed, scene.name, "meetings", kind, of.number)

@@ -26,7 +26,7 @@ from cristae.simulation.crops import NM, Organelle, organelle, organelles, publi
 from cristae.simulation.draws import fold, stream
 from cristae.simulation.kinetics import Kinetics
 from cristae.simulation.layers import imaged
-from cristae.simulation.presets import Preset, preset
+from cristae.simulation.presets import Preset, preset, presets
 from cristae.simulation.shapes import Shape, Tube
 from cristae.simulation.transfer import SPACING_UM, Transfer, framed, transfer
 from cristae.simulation.truth import RULES, by_image, flat, hit
@@ -55,7 +55,7 @@ class Tiles:
             raise InvalidConfiguration(f"there is no rule {self.rule!r} for the truth; it is one of {', '.join(RULES)}")
         if self.compat and "compat" not in found:
             raise InvalidConfiguration(
-                f"{self.name} is no preset of the published simulator; leave --physeg-compat out"
+                f"{self.name} is no preset of the published simulator, which has {', '.join(_published())}; leave --physeg-compat out"
             )
         if self.compat and self.rule == "solid":
             raise InvalidConfiguration("the published simulator has no solid truth; leave --physeg-compat out")
@@ -77,6 +77,10 @@ class Tiles:
     @property
     def spec(self) -> Spec:
         return Spec((self.side, self.side), "uint8", (self.pixel_um,) * 2, (0, 255))
+
+
+def _published() -> list[str]:
+    return [name for name, facts in presets("tiles").items() if "compat" in facts]
 
 
 def tile(tiles: Tiles) -> Stage:
@@ -102,20 +106,19 @@ def tile_objects(tiles: Tiles) -> Measure:
     )
 
 
-COLUMNS = {"label": "uint32", "crop": "int32", "emitters": "int64"}
-"""Types of the columns of a tile's table; all others are lengths and their powers, float64."""
 LENGTHS = ("radius_um", "length_um", "volume_um3", "area_um2", "middle_z_um", "middle_y_um", "middle_x_um")
+COLUMNS: Mapping[str, str] = {"crop": "int32", **dict.fromkeys(LENGTHS, "float64"), "emitters": "int64"}
+"""Of a tile's table, beside the label, with their types."""
+KINDS = {"label": "uint32", **COLUMNS}
 
 
 def _objects(*arrays: Any, at: At, answers: Mapping[str, Answer], tiles: Tiles) -> Partial:
     found = [] if any(at.core.start) else rows(tiles, at.t)  # of a tile in several blocks the first one tells
-    kinds = {**COLUMNS, **dict.fromkeys(LENGTHS, "float64")}
-    return {name: np.array([row[name] for row in found], kind) for name, kind in kinds.items()}
+    return {name: np.array([row[name] for row in found], kind) for name, kind in KINDS.items()}
 
 
 def _by_label(partials: Sequence[Partial]) -> Partial:
-    kinds = {**COLUMNS, **dict.fromkeys(LENGTHS, "float64")}
-    whole = {name: np.concatenate([np.empty(0, kind), *(p[name] for p in partials)]) for name, kind in kinds.items()}
+    whole = {name: np.concatenate([np.empty(0, kind), *(p[name] for p in partials)]) for name, kind in KINDS.items()}
     order = np.argsort(whole["label"], kind="stable")
     return {name: column[order] for name, column in whole.items()}
 

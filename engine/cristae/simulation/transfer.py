@@ -125,15 +125,18 @@ def transfer(
     within = np.abs(away) * spacing_um <= deep_um
     nodes, node, share = _nodes(scope, layers, len(planes_um))
     rows: dict[tuple[float, float], int] = {}  # by the depth of a point and the position of the stage
+    known: dict[tuple[float, float], int] = {}  # by that depth, and what the stage follows from
     found = np.full((2, *within.shape), -1, np.int64)
-    for p, line in zip(*np.nonzero(within), strict=True):
-        for side in (0, 1):
-            depth = float(nodes[min(int(node[line]) + side, len(nodes) - 1)])
-            if len(nodes) == count:
-                stage = focus_um(scope, planes_um[p])
-            else:
-                stage = _stage(scope, depth + float(away[p, line]) * spacing_um)
-            found[side, p, line] = rows.setdefault((depth, round(stage, 6)), len(rows))
+    depths, below = nodes.tolist(), np.minimum(node + 1, len(nodes) - 1)
+    alone = len(nodes) == count
+    for p, line in zip(*(some.tolist() for some in np.nonzero(within)), strict=True):
+        for side, at in enumerate((node[line], below[line])):
+            depth, apart = depths[at], float(away[p, line])
+            where = (depth, planes_um[p] if alone else apart)
+            if where not in known:
+                stage = focus_um(scope, planes_um[p]) if alone else _stage(scope, depth + apart * spacing_um)
+                known[where] = rows.setdefault((depth, round(stage, 6)), len(rows))
+            found[side, p, line] = known[where]
     table = _spectra(scope, frame, rows, reach_um)
     weights = np.ascontiguousarray(np.broadcast_to(share, within.shape), np.float32)
     return Transfer(frame, float(layers[0]), table, found[0], found[1], weights, _lost(scope, reach_um))

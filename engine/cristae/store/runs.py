@@ -58,6 +58,7 @@ class About:
     block: tuple[int, ...]
     translation_um: tuple[float, ...] = (0.0, 0.0, 0.0)
     frames: int = 1
+    frame_interval_s: float | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -199,7 +200,9 @@ def _about(path: Path, notes: Mapping[bytes, bytes]) -> About:
         about = About(**facts)
         sides = (*about.shape, *about.block, about.frames)
         whole = all(isinstance(n, int) and n > 0 for n in sides) and isinstance(about.name, str)
-        sizes = all(isfinite(length) for length in (*about.voxel_um, *about.translation_um))
+        sizes = all(
+            isfinite(length) for length in (*about.voxel_um, *about.translation_um, about.frame_interval_s or 0)
+        )
         three = {len(n) for n in (about.shape, about.block, about.voxel_um, about.translation_um)} == {3}
     except (ValueError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{path}: what its schema says under {NOTE} cannot be read: {error}") from error
@@ -257,6 +260,8 @@ def find(path: Path, name: str) -> Found:
     lead = (table.layers,) if about.frames == 1 else (about.frames, table.layers)
     chunk = (*(1 for _ in lead), *map(min, about.block, about.shape))
     scale, origin = (dict(zip("zyx", facts, strict=True)) for facts in (about.voxel_um, about.translation_um))
+    if about.frame_interval_s is not None:
+        scale["t"] = about.frame_interval_s
     array = FoundArray("", (*lead, *about.shape), table.dtype, chunk, chunk, scale, origin)
     layers = tuple(Channel(f"layer {n}") for n in range(table.layers))
     return Found(str(path), name, "runs", (array,), "tczyx"[-len(array.shape) :], layers, "label", about.name)
