@@ -41,9 +41,9 @@ class Measure:
     """A frozen, picklable fact, like a Stage.
 
     partial(*arrays, at, answers) describes the core `at.out`; the arrays reach `halo` further (clipped to the volume).
-    merge(partials) and finish(partial) know nothing of blocks. `finish` is None for tables, whose rows are finished
-    in ranges of label by the one who asked; where it has a method `ready`, the driver calls that beforehand, beside the
-    first blocks.
+    merge(partials) and finish(partial) know nothing of blocks. `finish` is None where the merge is the answer, as of tables, whose rows
+    are finished in ranges of label by the one who asked; where it has a method `ready`, the driver calls that beforehand, beside
+    the first blocks.
     """
 
     name: str

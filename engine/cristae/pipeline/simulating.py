@@ -113,7 +113,7 @@ def cell_job(scene: Scene, out: str, organelles: Sequence[str] = (), frames: int
         "command": "simulate cell",
         "shape": list(scene.shape),
         "frames": len(kinds) * frames,
-        "scene": repr(scene),
+        **_facts(scene),
     }
     return Job(
         "simulate",
@@ -126,6 +126,11 @@ def cell_job(scene: Scene, out: str, organelles: Sequence[str] = (), frames: int
         tuple(files),
         extra=extra,
     )
+
+
+def _facts(made: Scene | Tiles) -> dict[str, str]:
+    """What a simulation is of, one by one, so that a change can be named; its shape stands beside them."""
+    return {f.name: str(getattr(made, f.name)) for f in fields(made) if f.name != "shape"}
 
 
 def _refuse_flat(scene: Scene, kinds: Sequence[str]) -> None:
@@ -175,7 +180,7 @@ def tiles_job(tiles: Tiles, number: int, out: str) -> Job:
             "command": "simulate tiles",
             "shape": [tiles.side] * 2,
             "frames": number,
-            **{f.name: str(getattr(tiles, f.name)) for f in fields(tiles)},
+            **_facts(tiles),
         },
     )
 

@@ -63,7 +63,7 @@ def cell_runs(scene: Scene, organelle: str) -> Measure:
         params_of(scene, organelle),
         partial(_runs, scene=scene, organelle=organelle),
         _together,
-        _as_it_is,
+        None,
         no_halo(3),
         cost=Cost(bytes_per_voxel=4.0, ns_per_voxel=20.0),
         keeps_parts=True,
@@ -82,10 +82,6 @@ def _together(partials: Sequence[Partial]) -> Partial:
     voxels = np.zeros(len(ids), np.int64)
     np.add.at(voxels, where, np.concatenate([*empty[1], *(p["voxels"] for p in partials)]))
     return {"id": ids, "voxels": voxels}
-
-
-def _as_it_is(merged: Partial) -> Partial:
-    return merged
 
 
 def _stage(name: str, scene: Scene, organelle: str, apply: Any, dtype: str, cost: Cost) -> Stage:

@@ -42,7 +42,7 @@ def cell_objects(scene: Scene, organelle: str) -> Measure:
         params_of(scene, organelle),
         partial(_partial, scene=scene, organelle=organelle),
         _together,
-        _as_it_is,
+        None,
         no_halo(3),
         cost=Cost(bytes_per_voxel=1.0, ns_per_voxel=5.0),
         keeps_parts=True,
@@ -62,10 +62,6 @@ def _partial(*arrays: Any, at: At, answers: Mapping[str, Answer], scene: Scene, 
 
 def _together(partials: Sequence[Partial]) -> Partial:
     return {"objects": np.array(sum(int(p["objects"]) for p in partials))}
-
-
-def _as_it_is(merged: Partial) -> Partial:
-    return merged
 
 
 def first_voxel(scene: Scene, tile: Sequence[int]) -> tuple[int, ...]:

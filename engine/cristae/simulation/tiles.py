@@ -100,7 +100,7 @@ def tile_objects(tiles: Tiles) -> Measure:
         {"preset": tiles.name, "seed": tiles.seed, "compat": tiles.compat, "facts": repr(tiles.facts)},
         partial(_objects, tiles=tiles),
         _by_label,
-        _by_label_alone,
+        None,
         no_halo(2),
         cost=Cost(0.0, 10.0),
     )
@@ -121,10 +121,6 @@ def _by_label(partials: Sequence[Partial]) -> Partial:
     whole = {name: np.concatenate([np.empty(0, kind), *(p[name] for p in partials)]) for name, kind in KINDS.items()}
     order = np.argsort(whole["label"], kind="stable")
     return {name: column[order] for name, column in whole.items()}
-
-
-def _by_label_alone(merged: Partial) -> Partial:
-    return merged
 
 
 def _stage(name: str, tiles: Tiles, apply: Any, spec: Spec) -> Stage:
