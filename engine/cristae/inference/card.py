@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,10 @@ class Card:
     def receptive_field(self) -> tuple[int, ...] | None:
         """Voxels that one output depends on, per axis."""
         return None if self.reach is None else tuple(2 * r + 1 for r in self.reach)
+
+    def with_facts(self, training: Mapping[str, Any], scores: Mapping[str, Any]) -> Card:
+        """The same model, and how it came about."""
+        return replace(self, training=training, scores=scores)
 
     def __post_init__(self) -> None:
         for name in ("voxel_um", "classes", "tile", "stride", "channels"):

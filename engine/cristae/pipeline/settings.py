@@ -33,19 +33,21 @@ class Named:
     route: Route  # of its parameters
 
 
-def apply_settings(document: Document, settings: Sequence[str]) -> Document:
+def apply_settings(document: Document, settings: Sequence[str], plain: bool = False) -> Document:
     """The document with each setting made, in order; `document` itself stays as it is.
+
+    plain : the document is no pipeline, and a path is nothing but keys
 
     Raises
     ------
     UsageError : if a setting is not PATH=VALUE, or its path leads nowhere.
     """
     for setting in settings:
-        document = _applied(document, setting)
+        document = _applied(document, setting, plain)
     return document
 
 
-def _applied(document: Document, setting: str) -> Document:
+def _applied(document: Document, setting: str, plain: bool) -> Document:
     path, equals, text = setting.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
@@ -56,7 +58,7 @@ def _applied(document: Document, setting: str) -> Document:
         raise UsageError(f"--set {setting}: the value is no number, word, list or mapping; quote it") from None
     changed = Document(deepcopy(document.data), document.places, document.path)
     places = dict(document.places)
-    for owner, rest in _targets(changed.data, keys, setting):
+    for owner, rest in [((), keys)] if plain else _targets(changed.data, keys, setting):
         route = (*owner, *_assign(changed.at(owner), rest, value, setting))
         places = {old: place for old, place in places.items() if old[: len(route)] != route}
         places[route] = f"--set {setting}"

@@ -11,6 +11,7 @@ Lengths are micrometres from the corner of the first voxel, (z, y, x).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, product
@@ -35,6 +36,7 @@ from cristae.simulation.shapes import Ball, Ellipsoid, Shape, Tube, directions
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
 Point = tuple[float, float, float]
+Changes = tuple[tuple[str, Any], ...]
 
 TILE_UM = 24.0  # about the width of a cell in culture
 THICKEST_UM = 10.0  # cells on a coverslip are flat
@@ -52,6 +54,26 @@ TRIES = 4
 """Places tried for each object, before there are fewer of them."""
 
 
+@lru_cache(maxsize=64)
+def changed(name: str, changes: Changes) -> Preset:
+    """A preset of cells with some of its facts changed.
+
+    Raises
+    ------
+    InvalidConfiguration : if there is no such preset, or it has no such fact.
+    """
+    found: dict[str, Any] = deepcopy(dict(preset("cells", name)))
+    for key, value in changes:
+        *way, last = key.split(".")
+        place: Any = found
+        for word in way:
+            place = place.get(word) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or (last not in place and key != "optics"):
+            raise InvalidConfiguration(f"{name} has no {key} that could be changed")
+        place[last] = dict(value) if key == "optics" else value
+    return found
+
+
 @dataclass(frozen=True)
 class Scene:
     """What is under the microscope: everything else follows from it.
@@ -62,6 +84,7 @@ class Scene:
     on_s, off_s : how long an emitter is on and off, on average; off_s 0 is always on
     bleach_s : when it has bleached, on average; 0 is never
     bead : the PSF, where it was measured
+    changes : what differs from the preset: dotted keys and values, such as ("organelles.mito.radius_um", (0.2, 0.5))
     """
 
     name: str
@@ -75,9 +98,10 @@ class Scene:
     off_s: float = 0.0
     bleach_s: float = 0.0
     bead: Bead | None = None
+    changes: Changes = ()
 
     def __post_init__(self) -> None:
-        preset("cells", self.name)
+        changed(self.name, self.changes)
         if len(self.shape) != 3 or min(self.shape) < 1 or len(self.voxel_um) != 3 or not min(self.voxel_um) > 0:
             raise InvalidConfiguration(
                 f"a cell has three axes z, y, x of at least one voxel with a positive size, got shape {self.shape} and voxel_um "
@@ -121,7 +145,7 @@ class Scene:
 
     @property
     def facts(self) -> Preset:
-        return preset("cells", self.name)
+        return changed(self.name, self.changes)
 
     @property
     def organelles(self) -> Mapping[str, Mapping[str, Any]]:

@@ -133,7 +133,8 @@ def camera_of(scene: Scene) -> Camera:
 @lru_cache(maxsize=16)
 def scope_of(scene: Scene, organelle: str) -> Microscope:
     """The microscope, set to the colour of an organelle."""
-    found = microscope(scene.facts["microscope"], emission_um=facts_of(scene, organelle)["emission_um"])
+    own = {"emission_um": facts_of(scene, organelle)["emission_um"], **scene.facts.get("optics", {})}
+    found = microscope(scene.facts["microscope"], **own)
     return found if scene.bead is None else replace(found, model="measured", bead=scene.bead)
 
 
@@ -217,26 +218,41 @@ def _optics(scene: Scene, organelle: str, core: Box) -> tuple[Transfer, int, flo
     scope = scope_of(scene, organelle)
     size, depth = scene.voxel_um, core.shape[0]
     first = 0.0 if not scope.matched else core.start[0] * size[0]
-    corner = ceil(scene.facts["reach_um"] / min(size[1:]))
-    return _transfer(scene, organelle, max(core.shape[1:]) + 2 * corner, first, core.start[0], depth), corner, first
+    reach, deep = float(scene.facts["reach_um"]), float(scene.facts["deep_um"])
+    corner = ceil(reach / min(size[1:]))
+    pixels = max(core.shape[1:]) + 2 * corner
+    through = _transfer(
+        scope, size, scene.shape[0] * size[0], (reach, deep), _spacing(scene), pixels, first, core.start[0], depth
+    )
+    return through, corner, first
 
 
-@lru_cache(maxsize=3)
-def _transfer(scene: Scene, organelle: str, pixels: int, first: float, start: int, depth: int) -> Transfer:
-    dz, deep = scene.voxel_um[0], float(scene.facts["deep_um"])
-    scope = scope_of(scene, organelle)
+@lru_cache(maxsize=6)
+def _transfer(
+    scope: Microscope,
+    voxel_um: tuple[float, float, float],
+    high_um: float,
+    reaches_um: tuple[float, float],
+    spacing_um: float,
+    pixels: int,
+    first: float,
+    start: int,
+    depth: int,
+) -> Transfer:
+    """Optics that all scenes of one microscope, size and voxel share. reaches_um : in the plane, and along the axis."""
+    dz, (reach, deep) = voxel_um[0], reaches_um
     planes = tuple((start + n + 0.5) * dz - first for n in range(depth))
     low, high = planes[0] - deep, planes[-1] + deep
     if not scope.matched:
-        low, high = max(low, 0.0), min(high, scene.shape[0] * dz)
+        low, high = max(low, 0.0), min(high, high_um)
     return transfer(
         scope,
-        framed(scope, _good(pixels), scene.voxel_um[1]),
+        framed(scope, _good(pixels), voxel_um[1]),
         planes,
         (low, high),
-        reach_um=float(scene.facts["reach_um"]),
+        reach_um=reach,
         deep_um=deep,
-        spacing_um=_spacing(scene),
+        spacing_um=spacing_um,
     )
 
 

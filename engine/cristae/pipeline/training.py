@@ -1,0 +1,186 @@
+"""Training: a course is followed, in a folder that a killed training takes up again, and what comes out is a model file.
+
+    NAME.safetensors   the model: weights that scored best, and a card with what it learned from and how it scores
+    log.csv            a row an epoch
+    curve.png          loss and scores
+    course.yaml        what was asked for
+    state.bundle       all that a resume needs; deleted when the model is there
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from cristae import __version__
+from cristae.errors import InvalidConfiguration, PlanRefused
+from cristae.inference.card import read_tensors
+from cristae.inference.learning import Learner
+from cristae.inference.network import build_network, contents, save_model
+from cristae.inference.training import Listener, Progress, fit
+from cristae.pipeline.course import Course
+from cristae.store.bundle import write_bytes
+
+SAMPLES = 3
+"""Steps by which the time of a training is told before it begins."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """What computes: processes that make examples, threads of the network, and the device."""
+
+    workers: int = 0
+    threads: int = 1
+    device: str = "cpu"
+
+
+def estimate(course: Course, where: Where) -> dict[str, float]:
+    """Seconds that all epochs will take, from a few steps that are thrown away: `step` of a batch, `chunk` of examples, `all` of it."""
+    start = perf_counter()
+    images, masks = course.lessons.chunk(0, 0)
+    images, masks = course.lessons.chunk(0, min(1, course.lessons.chunks - 1))
+    chunk = (perf_counter() - start) / 2
+    recipe = course.recipe
+    learner = Learner(course.card, recipe.loss, recipe.rate, 0.0, 0.0, (), recipe.seed, where.device)
+    some = np.resize(np.arange(len(images)), recipe.batch)
+    with learner.computing(where.threads):
+        learner.step(images[some], masks[some], 1e-6)
+        start = perf_counter()
+        for _ in range(SAMPLES):
+            learner.step(images[some], masks[some], 1e-6)
+    step = (perf_counter() - start) / SAMPLES
+    examples = len(images) * course.lessons.chunks
+    making = chunk * course.lessons.chunks / max(where.workers, 1)
+    learning = step * examples / recipe.batch + 0.4 * step * course.exam.chunks * len(images) / recipe.batch
+    # Whoever makes examples takes nothing from who learns only where there are cores for both.
+    epoch = max(making, learning) if where.workers else making + learning
+    return {"step": step, "chunk": chunk, "all": epoch * recipe.epochs, "examples": float(examples)}
+
+
+def train(
+    course: Course, out: Path, where: Where, listen: Listener = lambda event: None, fresh: bool = False
+) -> tuple[Path, Progress, dict[str, float]]:
+    """Follow a course to its end, or on from where it was killed; the model file, the history, and scores on the test part.
+
+    Raises
+    ------
+    PlanRefused : if the folder holds a finished model, and `fresh` is not asked for.
+    InvalidConfiguration : if it holds the beginning of another course.
+    """
+    model, state = out / f"{course.name}.safetensors", out / "state.bundle"
+    if model.exists() and not fresh:
+        raise PlanRefused(f"{model} is there already; give another --out, or --fresh to train it anew")
+    if fresh:
+        state.unlink(missing_ok=True)
+    weights = None
+    if course.start is not None:
+        weights = read_tensors(course.start, contents(course.start))[1]
+    out.mkdir(parents=True, exist_ok=True)
+    log = _Log(out / "log.csv", listen)
+    best, done = fit(
+        course.card,
+        course.recipe,
+        course.lessons,
+        course.exam,
+        out,
+        listen=log,
+        begin_from=weights,
+        workers=where.workers,
+        threads=where.threads,
+        device=where.device,
+    )
+    if not best:
+        raise InvalidConfiguration("no epoch was scored; give epochs above 0")
+    scores = tested(course, best, where)
+    network = build_network(course.card.architecture, course.card.hyper, course.card.ndim)
+    card = course.card.with_facts(_training(course, done), scores)
+    network.load_state_dict(_tensors(best))
+    save_model(model, network, card)
+    write_bytes(out / "curve.png", _curve(done))
+    state.unlink(missing_ok=True)
+    return model, done, scores
+
+
+def tested(course: Course, weights: Mapping[str, np.ndarray], where: Where) -> dict[str, float]:
+    """Scores on examples that neither taught nor chose anything; those of the exam where there are none."""
+    recipe = course.recipe
+    learner = Learner(course.card, recipe.loss, recipe.rate, 0.0, 0.0, (), recipe.seed, where.device)
+    learner.begin_from(weights)
+    source = course.test if course.test.chunks else course.exam
+    with learner.computing(where.threads):
+        return learner.score([source.chunk(0, k) for k in range(source.chunks)])
+
+
+def _tensors(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+
+
+def _training(course: Course, done: Progress) -> dict[str, Any]:
+    """What the card says of how the model came about."""
+    return {
+        "course": course.entry.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "cristae": __version__,
+        "examples": int(sum(row["examples"] for row in done.history)),
+        "epochs": done.epoch,
+        "best_epoch": done.best_epoch,
+    }
+
+
+class _Log:
+    """Writes a row an epoch, and passes every event on."""
+
+    def __init__(self, path: Path, listen: Listener) -> None:
+        self.path, self.listen = path, listen
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            row = {k: v for k, v in event.items() if k not in ("event", "of", "best")}
+            new = event["epoch"] == 1 or not self.path.exists()
+            with open(self.path, "w" if new else "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row))
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+        self.listen(event)
+
+
+def _curve(done: Progress) -> bytes:
+    """Loss, mean IoU and F1 over the epochs, as a picture."""
+    from io import BytesIO
+
+    from PIL import Image, ImageDraw
+
+    wide, high, edge = 640, 320, 40
+    picture = Image.new("RGB", (wide, high), "white")
+    draw = ImageDraw.Draw(picture)
+    rows = done.history
+    top = max((row["loss"] for row in rows), default=1.0) or 1.0
+    lines = (("loss", "#D55E00", top), ("miou", "#0072B2", 1.0), ("f1", "#009E73", 1.0))
+    for tick in range(5):
+        y = high - edge - tick / 4 * (high - 2 * edge)
+        draw.line([(edge, y), (wide - edge, y)], fill="#DDDDDD")
+        draw.text((8, y - 6), f"{tick / 4:.2f}", fill="black")
+    for n, (name, color, most) in enumerate(lines):
+        points = [
+            (
+                edge + i / max(len(rows) - 1, 1) * (wide - 2 * edge),
+                high - edge - row[name] / most * (high - 2 * edge),
+            )
+            for i, row in enumerate(rows)
+        ]
+        if len(points) > 1:
+            draw.line(points, fill=color, width=2)
+        label = f"{name}, 1 is {most:.3g}" if name == "loss" else name
+        draw.text((edge + 170 * n, 12), f"{label}: {rows[-1][name]:.4f}" if rows else label, fill=color)
+    draw.text((edge, high - 24), f"{len(rows)} epochs; best {done.best_epoch}", fill="black")
+    out = BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
