@@ -7,6 +7,7 @@ algorithms, weights that do not change. A process loads a model once.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -162,6 +163,7 @@ class Network:
 
     card: Card
     module: Any
+    device: str = "cpu"  # or "cuda"
 
     def __call__(self, tile: np.ndarray, mirror: bool = False) -> np.ndarray:
         """Probabilities of one tile.
@@ -179,10 +181,10 @@ class Network:
         ]
         total: np.ndarray | None = None
         with alone(), torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(tile, np.float32))[None]
+            x = torch.from_numpy(np.ascontiguousarray(tile, np.float32))[None].to(self.device)
             for flipped in flips if mirror else [[]]:
                 out = self._activated(self.module(torch.flip(x, flipped)[None])[0])
-                found = torch.flip(out, flipped).numpy()
+                found = torch.flip(out, flipped).cpu().numpy()
                 total = found if total is None else total + found
         assert total is not None
         return total / np.float32(len(flips)) if mirror else total
@@ -193,10 +195,11 @@ class Network:
         return logits.softmax(0) if self.card.activation == "softmax" else logits
 
 
-def load_model(path: str | Path, sha256: str | None = None) -> Network:
+def load_model(path: str | Path, sha256: str | None = None, device: str = "cpu") -> Network:
     """The model in a file, in evaluation mode; a process keeps the last few that it loaded.
 
     sha256 : of the file as it was planned with; another one is refused
+    device : where it computes, "cpu" or "cuda"
 
     Raises
     ------
@@ -206,14 +209,14 @@ def load_model(path: str | Path, sha256: str | None = None) -> Network:
     if sha256 is None:
         sha256 = hashlib.sha256(contents(path)).hexdigest()
     with _LOADING:
-        return _loaded(str(path), sha256)
+        return _loaded(str(path), sha256, device)
 
 
 _LOADING = Lock()
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: str, sha256: str) -> Network:
+def _loaded(path: str, sha256: str, device: str) -> Network:
     data = contents(path)
     if (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise InvalidInput(
@@ -233,7 +236,19 @@ def _loaded(path: str, sha256: str) -> Network:
         _filled(path, network, tensors)
     except InvalidConfiguration as error:
         raise InvalidInput(f"the model {path} cannot be used: {error}") from None
-    return Network(card, network.eval().requires_grad_(False))
+    if device != "cpu":
+        _exact_on_gpu()
+    return Network(card, network.eval().requires_grad_(False).to(device), device)
+
+
+def _exact_on_gpu() -> None:
+    """Single precision as it is on a CPU, and one way of computing it: no shorter mantissas, no kernels chosen by a race."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
 
 
 def _need_finite(tensors: Mapping[str, np.ndarray]) -> None:

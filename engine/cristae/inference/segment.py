@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cristae.array import Array, namespace, to_host
+from cristae.array import Array, library, namespace, to_host
 from cristae.blocks.measure import Answer, Scope
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.errors import InvalidConfiguration
@@ -141,7 +141,7 @@ def _probability(
     fixed: tuple[float, float],
     skip_below: float | None,
 ) -> Array:
-    network = load_model(path, sha256)
+    network = load_model(path, sha256, "cuda" if library(array) == "cupy" else "cpu")
     found = answers.get("brightness")
     shift, scale = (found.number("shift"), found.number("scale")) if found is not None else fixed
 
