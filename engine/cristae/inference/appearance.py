@@ -16,6 +16,7 @@ Logarithms are to the base of ten. All but `levels` are the same for a * tile + 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,61 +35,61 @@ FLOOR = 1e-6
 """A share of power or of voxels below which there is none."""
 
 TELLS: Mapping[str, tuple[str, str]] = {
-    "values": ("more of its voxels are bright", "fewer of its voxels are bright"),
+    "values": ("more of its voxels are bright than of theirs", "fewer of its voxels are bright than of theirs"),
     "in the plane": (
-        "its structure is coarser: is the voxel size right, and was it not filtered?",
-        "its structure is finer: is the voxel size right, and is there more than noise?",
+        "less of its power lies in fine details than of theirs (is the voxel size right? was it filtered?)",
+        "more of its power lies in fine details than of theirs (is the voxel size right? is there more than noise?)",
     ),
     "along z": (
-        "its structure is coarser along z: is the step along z right?",
-        "its structure is finer along z: is the step along z right?",
+        "less of its power along z lies in fine details than of theirs (is the step along z right?)",
+        "more of its power along z lies in fine details than of theirs (is the step along z right?)",
     ),
-    "grain": ("its details are less bright on dark", "its details are more bright on dark"),
+    "grain": ("its details are less bright on dark than theirs", "its details are more bright on dark than theirs"),
 }
-ONE_VALUE = "nearly all of its voxels have one value: is it the right channel?"
-INVERTED = "most of its voxels are bright, and of theirs few are: is its contrast inverted?"
+ONE_VALUE = "nearly all of its voxels have one value (is it the right channel?)"
+INVERTED = "most of its voxels are bright, and few of theirs (is its contrast inverted?)"
 
 FEATURES: Mapping[str, tuple[str, str, str]] = {
     "background": (
         "levels",
-        "its background is darker once normalised",
-        "its background is brighter once normalised",
+        "once normalised its background is darker than theirs",
+        "once normalised its background is brighter than theirs",
     ),
-    "range": ("levels", "it is fainter once normalised", "it is brighter once normalised"),
+    "range": ("levels", "once normalised it is fainter than they are", "once normalised it is brighter than they are"),
     **dict.fromkeys(("quarter", "middle", "three_quarters", "nine_tenths"), ("values", *TELLS["values"][::-1])),
     "skew": ("values", *TELLS["values"]),
     "at_floor": (
         "clipping",
-        "fewer of its voxels share the lowest value",
-        "many of its voxels share the lowest value: was a background taken off and cut at 0?",
+        "fewer of its voxels than of theirs share the lowest value",
+        "many of its voxels share the lowest value (was a background taken off and cut at 0?)",
     ),
     "at_top": (
         "clipping",
-        "fewer of its voxels share the highest value",
-        "many of its voxels share the highest value: is it saturated?",
+        "fewer of its voxels than of theirs share the highest value",
+        "many of its voxels share the highest value (is it saturated?)",
     ),
     "contrast": (
         "contrast",
-        "its objects stand out of the background less",
-        "its objects stand out of the background more",
+        "its objects stand out of the background less than theirs",
+        "its objects stand out of the background more than theirs",
     ),
-    "noise": ("noise", "it has less noise: was it filtered, or resampled?", "it has more noise"),
+    "noise": ("noise", "it has less noise than they have (was it filtered?)", "it has more noise than they have"),
     **dict.fromkeys((f"spectrum_{n}" for n in range(1, BANDS + 1)), ("spectrum", *TELLS["in the plane"])),
     **dict.fromkeys(("grain_2", "grain_4", "grain_8"), ("grain", *TELLS["grain"])),
     "along_x": (
         "direction",
-        "its fine details run along x: are there stripes?",
-        "its fine details run along y: are there stripes?",
+        "its fine details run along x (are there stripes?)",
+        "its fine details run along y (are there stripes?)",
     ),
-    "diagonal": ("direction", *("its fine details run aslant: are there stripes?",) * 2),
+    "diagonal": ("direction", *("its fine details run aslant (are there stripes?)",) * 2),
     "depth": (
         "depth",
-        "it changes less along z: is the step along z right?",
-        "it changes more along z: is the step along z right?",
+        "it changes less along z than they do (is the step along z right?)",
+        "it changes more along z than they do (is the step along z right?)",
     ),
     **dict.fromkeys((f"depth_{n}" for n in range(1, DEPTHS + 1)), ("depth", *TELLS["along z"])),
 }
-"""Features by name: their group, and what is said of an image in which they are lower and higher than in the training images."""
+"""Features by name: their group, and what is said of an image in which they are lower and higher than in the training images (they)."""
 
 GROUPS = tuple(dict.fromkeys(group for group, _, _ in FEATURES.values()))
 SLACK: Mapping[str, float] = {"levels": 0.15, **dict.fromkeys(GROUPS[1:], 0.05)}
@@ -182,27 +183,31 @@ def _noise(planes: Plane) -> float:
 def _spectrum(planes: Plane, voxel_um: Sequence[float]) -> list[float]:
     """Of each band the logarithm of its power over that of all but the first, then the direction of the finer half: along x, diagonal."""
     _, height, width = planes.shape
-    window = np.outer(_hann(height), _hann(width)).astype(np.float32)
+    window, band, fine, turns, twice = _frequencies(height, width, float(voxel_um[0]), float(voxel_um[1]))
     power = np.zeros((height, width // 2 + 1))
     for plane in planes:
         spectrum = np.fft.rfft2((plane - plane.mean()) * window)
         power += spectrum.real**2 + spectrum.imag**2
-    down, across = (
-        np.fft.fftfreq(height, voxel_um[0])[:, None],
-        np.fft.rfftfreq(width, voxel_um[1])[None],
-    )
-    power *= np.where((across == 0) | (2 * across * voxel_um[1] >= 1), 1.0, 2.0)  # the half that is not stored
-    radius = np.hypot(down, across)
-    edges = bands_um(voxel_um)
-    band = np.searchsorted(edges * (1 + 1e-9), radius, side="left")  # 0 is the mean, a band holds its upper edge
+    power *= twice
     by_band = np.bincount(band.ravel(), power.ravel(), BANDS + 2)[1 : BANDS + 1]
     whole = float(by_band[1:].sum())
     shares = by_band / whole if whole > FLOOR**2 else np.zeros(BANDS)
-    fine = (radius > edges[-1] / 4) & (radius <= edges[-1])
-    turns, weight = np.exp(2j * np.arctan2(down, across)), np.where(fine, power, 0.0)
+    weight = power * fine
     turn = (weight * turns).sum() / weight.sum() if whole > FLOOR**2 and weight.sum() > 0 else 0j
     # A detail along y changes along x, where the angle of its frequency is 0.
     return [*np.log10(shares + FLOOR), float(turn.real), float(turn.imag)]
+
+
+@lru_cache(maxsize=4)
+def _frequencies(height: int, width: int, y_um: float, x_um: float) -> tuple[np.ndarray, ...]:
+    """Of a plane's half spectrum: the window before it; of each frequency its band, from 1, whether it is fine, its direction, its number."""
+    window = np.outer(_hann(height), _hann(width)).astype(np.float32)
+    down, across = np.fft.fftfreq(height, y_um)[:, None], np.fft.rfftfreq(width, x_um)[None]
+    radius, edges = np.hypot(down, across), bands_um((y_um, x_um))
+    band = np.searchsorted(edges * (1 + 1e-9), radius, side="left")  # 0 is the mean; a band holds its upper edge
+    fine = (radius > edges[-1] / 4) & (radius <= edges[-1])
+    twice = np.where((across == 0) | (2 * across * x_um >= 1), 1.0, 2.0)
+    return window, band, fine, np.exp(2j * np.arctan2(down, across)), twice
 
 
 def _grain(planes: Plane) -> list[float]:

@@ -127,7 +127,7 @@ class Compared:
         if self.verdict == "like":
             return f"{said}: like what it was trained on"
         where = "unlike" if self.verdict == "unlike" else "at the edge of"
-        return f"{said}: {where} what it was trained on; most unlike: {self.why}"
+        return f"{said}: {where} what it was trained on: {self.why}"
 
 
 def compared(vectors: Sequence[Floats], reference: Mapping[str, Any]) -> Compared:
