@@ -47,6 +47,7 @@ TELLS: Mapping[str, tuple[str, str]] = {
     "grain": ("its details are less bright on dark than theirs", "its details are more bright on dark than theirs"),
 }
 ONE_VALUE = "nearly all of its voxels have one value (is it the right channel?)"
+ONLY_NOISE = "it shows nothing but noise (is it the right channel, and in focus?)"
 INVERTED = "most of its voxels are bright, and few of theirs (is its contrast inverted?)"
 
 FEATURES: Mapping[str, tuple[str, str, str]] = {
@@ -76,7 +77,7 @@ FEATURES: Mapping[str, tuple[str, str, str]] = {
     "noise": ("noise", "it has less noise than they have (was it filtered?)", "it has more noise than they have"),
     **dict.fromkeys((f"spectrum_{n}" for n in range(1, BANDS + 1)), ("spectrum", *TELLS["in the plane"])),
     **dict.fromkeys(("grain_2", "grain_4", "grain_8"), ("grain", *TELLS["grain"])),
-    "along_x": (
+    "along_y": (
         "direction",
         "its fine details run along x (are there stripes?)",
         "its fine details run along y (are there stripes?)",
@@ -162,6 +163,13 @@ def bands_um(voxel_um: Sequence[float]) -> Floats:
     return np.array([0.0, *(highest * 2.0 ** (-(BANDS - 1 - n) / 2) for n in range(BANDS))])
 
 
+def white() -> Floats:
+    """(9,) what the spectrum's features are of noise that is white: as large as the bands are."""
+    area = np.diff(bands_um((1.0, 1.0)) ** 2)
+    found: Floats = np.log10(area / area[1:].sum())
+    return found
+
+
 def _quantiles(values: Plane) -> Floats:
     places = [round(q * (len(values) - 1)) for q in QUANTILES]
     found: Floats = np.partition(values, places)[places].astype(np.float64)
@@ -181,7 +189,7 @@ def _noise(planes: Plane) -> float:
 
 
 def _spectrum(planes: Plane, voxel_um: Sequence[float]) -> list[float]:
-    """Of each band the logarithm of its power over that of all but the first, then the direction of the finer half: along x, diagonal."""
+    """Of each band the logarithm of its power over that of all but the first, then the direction of the finer half: along y, diagonal."""
     _, height, width = planes.shape
     window, band, fine, turns, twice = _frequencies(height, width, float(voxel_um[0]), float(voxel_um[1]))
     power = np.zeros((height, width // 2 + 1))

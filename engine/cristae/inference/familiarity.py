@@ -25,7 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cristae.errors import InvalidConfiguration, InvalidInput
-from cristae.inference.appearance import FEATURES, GROUPS, INVERTED, ONE_VALUE, features, group_of, names_of, slack_of
+from cristae.inference.appearance import (
+    FEATURES,
+    GROUPS,
+    INVERTED,
+    ONE_VALUE,
+    ONLY_NOISE,
+    features,
+    group_of,
+    names_of,
+    slack_of,
+    white,
+)
 
 __all__ = ["Compared", "compared", "distance", "features", "holds_something", "reference"]
 
@@ -49,6 +60,9 @@ FAR, NEGATIVE = 4.0, -0.3
 NEARLY_ALL = -0.01
 """Logarithm of the share of voxels at one value."""
 
+WHITE = np.array([0.3] * 3 + [0.1] * 6)
+"""How far each band of a spectrum may be from white noise to be called that; coarse bands hold few frequencies."""
+
 COUNTS = 0.25
 """A tile holds something if its range is at least this part of that of the image's brighter tiles."""
 
@@ -65,7 +79,7 @@ def reference(tiles: Sequence[np.ndarray], voxel_um: Sequence[float]) -> dict[st
     InvalidConfiguration : if fewer than 12 tiles hold more than one value.
     InvalidInput : if a tile is too small, or holds what is not a number.
     """
-    varied = [tile for tile in tiles if np.ptp(np.asarray(tile)) > 0]
+    varied = [tile for tile in tiles if np.ptp(np.asarray(tile)) != 0]
     if len(varied) < FEWEST:
         raise InvalidConfiguration(
             f"{len(varied)} of {len(tiles)} tiles hold more than one value, and a reference wants {FEWEST}; give more"
@@ -218,6 +232,9 @@ def _most(parts: Mapping[str, float], typical: Mapping[str, float], z: Mapping[s
     """What makes the distance, in words: the group that has the largest part in it, and that of the feature that lies farthest out."""
     if typical["at_floor"] > NEARLY_ALL:
         return ONE_VALUE
+    spectrum = np.array([value for name, value in typical.items() if name.startswith("spectrum_")])
+    if (np.abs(spectrum - white()) < WHITE).all():
+        return ONLY_NOISE
     farthest = max(z, key=lambda n: abs(z[n]))
     groups = [max(GROUPS, key=lambda g: sum(part for n, part in parts.items() if group_of(n) == g))]
     if group_of(farthest) not in groups and abs(z[farthest]) > FAR:
