@@ -29,7 +29,7 @@ def familiar_picture(found: Familiar) -> np.ndarray:
     Above, distances of training tiles and of the image's own, and both power spectra; below, the tile that is typical of the image, and
     every feature's deviation from the training tiles.
     """
-    lines = wrap(found.sentence, 118)
+    lines = wrap(found.sentence, 132)
     small = [row for note in found.notes for row in wrap(note, 150)]
     head = 34 + 25 * len(lines) + 19 * len(small) + 16
     rows = len(found.compared.z)
