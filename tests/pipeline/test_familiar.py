@@ -246,6 +246,28 @@ def test_a_small_image_is_told_with_its_doubt(plane: Card, tmp_path: Path) -> No
     assert "smaller than a training tile (64 x 90 voxels, not 128 x 128)" in found.notes[0]
 
 
+def test_real_recordings_that_took_no_part_are_like_and_their_pixels_said_wrong_are_not(shared_data: Path) -> None:
+    paths = sorted((shared_data / "physeg-real").glob("*_mito.tif"))
+    recording = {path: path.name.split("_z")[0] for path in paths}
+    assert len(set(recording.values())) == 3
+    for left_out in set(recording.values()):
+        tiles, rng = [], np.random.default_rng(1)
+        for path in paths:
+            if recording[path] != left_out:
+                volume = open_volume(path, voxel_um=(0.08, 0.08), doubts=False)
+                whole = volume.read(Box.whole(volume.spatial_shape)).astype(np.float32)
+                low, high = np.percentile(whole, (1, 99.8))
+                corners = rng.integers(0, np.array(whole.shape) - 128, (20, 2))
+                tiles += [(whole[y : y + 128, x : x + 128] - low) / (high - low) for y, x in corners]
+        told = {"normalise": PERCENTILES, "training": {"familiarity": reference(tiles, (0.08, 0.08))}}
+        card = Card("unet", {}, 2, (0.08, 0.08), ("mito",), (128, 128), (1, 1), **told)
+        path = next(p for p in paths if recording[p] == left_out)
+        like, wrong = (
+            familiar(card, "m", open_volume(path, voxel_um=(um, um), doubts=False), 0).compared for um in (0.08, 0.24)
+        )
+        assert like.verdict == "like" and wrong.verdict == "unlike" and "is the voxel size right?" in wrong.why
+
+
 # --------------------------------------------------------------------------------------- picture and command
 
 
