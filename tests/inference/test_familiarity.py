@@ -157,7 +157,7 @@ def striped(tile: np.ndarray) -> np.ndarray:
         (noise, "it shows nothing but noise (is it the right channel"),
         (blank, "nearly all of its voxels have one value"),
         (saturated, "many of its voxels share the highest value (is it saturated?)"),
-        (cut, "was a background taken off and cut at 0?"),
+        (cut, "was a background cut off at 0?"),
         (striped, "its fine details run along x (are there stripes?)"),
         (lambda tile: np.ascontiguousarray(striped(tile).T), "its fine details run along y (are there stripes?)"),
     ],

@@ -190,6 +190,10 @@ def test_tiles_with_voxels_that_are_no_numbers_are_left_out(plane: Card, tmp_pat
     array[::100, ::100] = np.inf
     with pytest.raises(InvalidInput, match="holds voxels that are not numbers all over; give a --crop without them"):
         familiar(plane, "m", volume_of(tmp_path / "b", array, PLANE_UM), 0)
+    huge = field((128, 128), 5).astype(np.float64)
+    huge[3, 3] = 1e300
+    with pytest.raises(InvalidInput, match="too large for the network's"):
+        familiar(replace(plane, normalise={"how": "none"}), "m", volume_of(tmp_path / "c", huge, PLANE_UM), 0)
 
 
 def test_memory_does_not_grow_with_the_image(plane: Card, tmp_path: Path) -> None:

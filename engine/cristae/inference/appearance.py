@@ -62,7 +62,7 @@ FEATURES: Mapping[str, tuple[str, str, str]] = {
     "at_floor": (
         "clipping",
         "fewer of its voxels than of theirs share the lowest value",
-        "many of its voxels share the lowest value (was a background taken off and cut at 0?)",
+        "many of its voxels share the lowest value (was a background cut off at 0? are its values coarse?)",
     ),
     "at_top": (
         "clipping",
@@ -129,7 +129,9 @@ def features(tile: np.ndarray, voxel_um: Sequence[float]) -> tuple[tuple[str, ..
     planes = np.asarray(tile, np.float32).reshape(-1, *tile.shape[-2:])
     values = planes.ravel()
     if not np.isfinite(values).all():
-        raise InvalidInput("the image holds voxels that are not numbers; give one without, or a --crop")
+        raise InvalidInput(
+            "the image holds voxels that are not numbers, or too large for the network's; give one without, or a --crop"
+        )
     ordered = [float(q) for q in _quantiles(values)]
     low, top = ordered[0], ordered[-1]
     least, most = float(values.min()), float(values.max())

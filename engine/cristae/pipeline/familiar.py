@@ -245,7 +245,8 @@ def _normalisation(how: Mapping[str, Any], tiles: Sequence[np.ndarray]) -> tuple
 
 
 def _normalised(tile: np.ndarray, shift: float, scale: float) -> np.ndarray:
-    return ((tile.astype(np.float64) - shift) * scale).astype(np.float32)
+    with np.errstate(all="ignore"):  # what is too large for float32 is said by who looks at it
+        return ((tile.astype(np.float64) - shift) * scale).astype(np.float32)
 
 
 def _notes(
