@@ -114,7 +114,8 @@ def _commands() -> Iterator[str]:
     shared: dict[str, dict[str, str]] = {}
     for command in app.registered_commands:
         function: Any = command.callback
-        words, rows, also = [f"cristae {function.__name__}"], [], []
+        title = f"cristae {function.__name__.replace('_', '-')}"
+        words, rows, also = [title], [], []
         for shown, about, required, row in _words(function):
             if about.rich_help_panel:
                 shared.setdefault(about.rich_help_panel, {})[shown] = row
@@ -123,7 +124,7 @@ def _commands() -> Iterator[str]:
             if shown.isupper() or required:
                 words.append(shown if required else f"[{shown}]")
             rows.append(row)
-        yield from ("", f"### cristae {function.__name__}", "", _code(f"{' '.join(words)} [options]"), "")
+        yield from ("", f"### {title}", "", _code(f"{' '.join(words)} [options]"), "")
         yield from text(function)
         if rows:
             yield from ("", *TABLE, *rows)

@@ -56,7 +56,8 @@ def test_the_reference_leaves_nothing_out(generate: ModuleType) -> None:
 
     text = generate.reference()
     headings = [f"### {name}" for name in cristae.__all__] + [f"### Step {name}" for name in stages()]
-    headings += [f"### cristae {command.callback.__name__}" for command in app.registered_commands if command.callback]
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    headings += [f"### cristae {name.replace('_', '-')}" for name in names]
     lines = set(text.splitlines())
     assert [h for h in headings if h not in lines] == []
     words = [

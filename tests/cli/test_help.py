@@ -37,6 +37,7 @@ COMMANDS = (
     "demo",
     "psf",
     "evaluate",
+    "check-model",
 )
 CALL = "from cristae_cli.main import main; main()"
 

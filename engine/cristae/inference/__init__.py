@@ -6,6 +6,8 @@
     unet            a small network that sees a finite way, and how far
     network         networks by name; save, load, compute
     normalisation   two numbers for a whole frame
+    appearance      what a tile looks like to a network, in some thirty numbers
+    familiarity     how far an image is from a model's training images
     segment         the step that runs a model
     adapter         the step that runs a Python function
 
