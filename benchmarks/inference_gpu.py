@@ -74,7 +74,9 @@ def case(voxel_um: tuple[float, ...], features: tuple[int, ...], shape: tuple[in
         path = Path(folder) / "model.safetensors"
         torch.manual_seed(1)
         hyper = hyper_of(voxel_um, features)
-        save_model(path, build_network("unet", hyper, len(voxel_um)), card_of("unet", hyper, voxel_um=voxel_um, classes=("a",)))
+        save_model(
+            path, build_network("unet", hyper, len(voxel_um)), card_of("unet", hyper, voxel_um=voxel_um, classes=("a",))
+        )
         stage = segment(model=str(path), voxel_um=voxel_um, tile=tile)
         network = load_model(path, device="cuda")
         load_model(path)  # kept, for the comparison with the CPU
@@ -131,7 +133,9 @@ def watched(readings: list[float]) -> Iterator[None]:
     def look() -> None:
         while not done.wait(0.2):
             said = subprocess.run(
-                ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"], capture_output=True, text=True
+                ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"],
+                capture_output=True,
+                text=True,
             ).stdout
             readings.extend(float(line) for line in said.split() if line.strip().isdigit())
 

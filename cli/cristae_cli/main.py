@@ -14,6 +14,7 @@ from cristae_cli import options as o
 from cristae_cli.evaluate import evaluate
 from cristae_cli.familiar import check_model
 from cristae_cli.running import run_job as carry_out
+from cristae_cli.train import train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -286,6 +287,7 @@ app.add_typer(simulate.app, name="simulate")
 
 for command in (
     evaluate,
+    train,
     check_model,
     after.status,
     after.audit,

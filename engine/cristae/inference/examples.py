@@ -1,7 +1,7 @@
 """Examples: an image beside its labels becomes crops that a network learns from: normalised as it will be in use, turned and varied.
 
-    normalised   as the card says, by the whole frame, never by the crop
-    varied       flips, quarter turns, brightness and noise: what a microscope may show of the same object
+normalised   as the card says, by the whole frame, never by the crop
+varied       flips, quarter turns, brightness and noise: what a microscope may show of the same object
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def scale_of(frame: np.ndarray, how: Mapping[str, Any]) -> tuple[float, float]:
     return low, 1 / (high - low) if high > low else 1.0
 
 
-def masks_of(labels: np.ndarray, classes: Sequence[str], numbers: Mapping[str, int] | None, softmax: bool) -> np.ndarray:
+def masks_of(
+    labels: np.ndarray, classes: Sequence[str], numbers: Mapping[str, int] | None, softmax: bool
+) -> np.ndarray:
     """(classes, *space) uint8: 1 where a voxel is of the class.
 
     numbers : the label of each class, where labels are classes; None where any label is the one class

@@ -42,6 +42,9 @@ __all__ = ["Compared", "compared", "distance", "features", "holds_something", "r
 
 Floats = NDArray[np.float64]
 
+KEY = "familiarity"
+"""Under which a card's `training` holds the reference."""
+
 VERSION = 1
 """Of what the numbers mean; a reference of another version is not compared with."""
 

@@ -148,7 +148,9 @@ def fit(
         scored = list(every(_made, repeat(exam), repeat(0), range(exam.chunks)))
         while done.epoch < recipe.epochs and not (recipe.patience and done.waited >= recipe.patience):
             start, losses, seen = perf_counter(), [], 0
-            rate = recipe.rate * (0.1**done.lowered if recipe.schedule == "plateau" else _cosine(done.epoch, recipe.epochs))
+            rate = recipe.rate * (
+                0.1**done.lowered if recipe.schedule == "plateau" else _cosine(done.epoch, recipe.epochs)
+            )
             for images, masks in _batches(feed, done.epoch, recipe):
                 losses.append(learner.step(images, masks, rate))
                 seen += len(images)

@@ -26,7 +26,7 @@ from cristae.inference.unet import hyper_of
 from cristae.pipeline.document import Document, nearest, read, shown
 from cristae.pipeline.entries import Entry, Word
 from cristae.pipeline.settings import apply_settings
-from cristae.pipeline.sources import Picture, Pictures, Simulated, count_of
+from cristae.pipeline.sources import Picture, Pictures, Simulated, count_of, frames_of
 from cristae.simulation.lessons import Lessons, Look, Scenes
 
 Span = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -46,7 +46,8 @@ class ModelEntry(Entry):
     features: Annotated[list[Whole], Field(min_length=1)] = Field([16, 32, 64], description="channels of each level")
     hyper: dict[str, Any] | None = Field(None, description="keywords of the architecture, where it is not unet")
     normalise: dict[str, Any] = Field(
-        {"how": "percentiles", "low": 1, "high": 99.8}, description="a mapping such as {how: percentiles, low: 1, high: 99.8}"
+        {"how": "percentiles", "low": 1, "high": 99.8},
+        description="a mapping such as {how: percentiles, low: 1, high: 99.8}",
     )
     activation: Literal["sigmoid", "softmax"] = Field("sigmoid", description="sigmoid or softmax")
     tile: Sizes | None = Field(None, description="voxels that are computed as one when it is used")
@@ -102,7 +103,9 @@ class DataEntry(Entry):
 
     crop: Sizes = Field(description="voxels that are learned from as one, such as [128, 128]")
     simulate: SimulateEntry | None = Field(None, description="a mapping with scenes")
-    images: Word | list[Word] | None = Field(None, description="a path, a pattern such as images/*.tif, or a list of them")
+    images: Word | list[Word] | None = Field(
+        None, description="a path, a pattern such as images/*.tif, or a list of them"
+    )
     labels: Word | list[Word] | None = Field(None, description="as images, one for each of them in order of names")
     numbers: dict[str, int] | None = Field(None, description="the label of each class, where labels are classes")
     crops: Whole = Field(4, description="how many crops are taken from an image in an epoch")
@@ -110,6 +113,7 @@ class DataEntry(Entry):
         [0.6, 0.2, 0.2], description="parts to learn from, to be examined by, and to be tested by at the end"
     )
     axes: Word | None = Field(None, description="letters of the images' axes, such as zyx")
+    channel: Word | Annotated[int, Field(ge=0)] | None = Field(None, description="a channel's name or its index from 0")
     vary: VarietyEntry = Field(VarietyEntry(), description="a mapping such as {brightness: 1.5}")
 
 
@@ -154,7 +158,15 @@ class Course:
 
     @property
     def simulated(self) -> bool:
+        """Whether it learns from scenes."""
         return self.entry.data.simulate is not None
+
+    @property
+    def tested_on(self) -> str:
+        """What the scores in the card are of."""
+        kind = "scenes" if self.simulated else "images"
+        same = not self.simulated and self.test is self.exam
+        return f"{self.test.chunks} {kind} {'that also chose the epoch' if same else 'that it never saw'}"
 
 
 def names() -> tuple[str, ...]:
@@ -199,7 +211,9 @@ def _checked(document: Document) -> CourseEntry:
     if first["type"] == "extra_forbidden":
         owner = next(e for e in ENTRIES if key not in e.model_fields and _owns(e, document.at(route[:-1])))
         words = [f.alias or n for n, f in owner.model_fields.items()]
-        raise document.wrong(route, f"{route[-2] if len(route) > 1 else 'a course'} has no key {key}; {nearest(key, words)}")
+        raise document.wrong(
+            route, f"{route[-2] if len(route) > 1 else 'a course'} has no key {key}; {nearest(key, words)}"
+        )
     expected = {f.alias or n: f.description for e in ENTRIES for n, f in e.model_fields.items()}
     if first["type"] == "missing":
         missing = str(first["loc"][-1])
@@ -259,17 +273,29 @@ def _simulated(entry: CourseEntry, card: Card) -> tuple[Simulated, Simulated, Si
 
     def of(seed: int, chunks: int, again: bool) -> Simulated:
         lessons = Lessons(
-            scenes, tuple(data.crop), card.voxel_um, seed, data.simulate.exposures, data.simulate.crops, look  # type: ignore[union-attr]
+            scenes,
+            tuple(data.crop),
+            card.voxel_um,
+            seed,
+            data.simulate.exposures,
+            data.simulate.crops,
+            look,  # type: ignore[union-attr]
         )
         return Simulated(lessons, card, chunks, Variety(**data.vary.model_dump()), again)
 
     exam = data.simulate.exam
-    return of(entry.seed, data.simulate.lessons, False), of(entry.seed + 10_000, exam, True), of(entry.seed + 20_000, exam, True)
+    return (
+        of(entry.seed, data.simulate.lessons, False),
+        of(entry.seed + 10_000, exam, True),
+        of(entry.seed + 20_000, exam, True),
+    )
 
 
 def _scenes(entry: ScenesEntry) -> Scenes:
     if (entry.cells is None) == (entry.tiles is None) or (entry.cells is None) != (entry.organelle is None):
-        raise InvalidConfiguration("scenes are of cells, with an organelle, or of tiles; give cells and organelle, or tiles")
+        raise InvalidConfiguration(
+            "scenes are of cells, with an organelle, or of tiles; give cells and organelle, or tiles"
+        )
     changes = tuple((key, _frozen(value)) for key, value in entry.change.items())
     return Scenes(
         entry.cells or str(entry.tiles),
@@ -292,7 +318,7 @@ def _pictures(entry: CourseEntry, card: Card, folder: Path) -> tuple[Pictures, P
     data = entry.data
     if not data.images:
         raise InvalidConfiguration("data has neither simulate nor images; give one of them")
-    pictures = _paired(data, folder)
+    pictures = _paired(data, card.voxel_um, folder)
     parts = [int(p * len(pictures) + 0.5) for p in data.split]
     if abs(sum(data.split) - 1) > 1e-6 or min(data.split[:2]) <= 0 or min(parts[:2]) < 1:
         raise InvalidConfiguration(
@@ -317,23 +343,29 @@ def _pictures(entry: CourseEntry, card: Card, folder: Path) -> tuple[Pictures, P
             again,
         )
 
-    return of(learn, False), of(exam, True), of(test, True)
+    judges = of(exam, True)
+    return of(learn, False), judges, of(test, True) if test else judges
 
 
-def _paired(data: DataEntry, folder: Path) -> list[Picture]:
+def _paired(data: DataEntry, voxel_um: Sequence[float], folder: Path) -> list[Picture]:
     """Images with their labels, in the order of names."""
-    images = _found(data.images, folder)
+    images, size = _found(data.images, folder), tuple(voxel_um)
     if data.labels is None:
         if not all(path.endswith(".npz") for path in images):
             raise InvalidConfiguration("data has images and no labels; give labels, or an .npz with image and mask")
-        return [Picture(path, path, f"{Path(path).name}:{n}", n) for path in images for n in range(count_of(path))]
+        return [Picture(p, p, f"{Path(p).name}:{n}", size, number=n) for p in images for n in range(count_of(p))]
     labels = _found(data.labels, folder)
     if len(images) != len(labels):
         lone = sorted({Path(p).stem for p in images} ^ {Path(p).stem for p in labels})
         raise InvalidInput(
-            f"there are {len(images)} images and {len(labels)} labels, and each image needs labels of its own; look at {lone[0] if lone else images[-1]}"
+            f"there are {len(images)} images and {len(labels)} labels, and each image needs labels of its own; look at "
+            f"{lone[0] if lone else Path(images[-1]).name}"
         )
-    return [Picture(i, m, Path(i).name, axes=data.axes) for i, m in zip(images, labels, strict=True)]
+    return [
+        Picture(image, mask, f"{Path(image).name}:{t}", size, axes=data.axes, t=t, channel=data.channel)
+        for image, mask in zip(images, labels, strict=True)
+        for t in range(frames_of(image, data.axes, size))
+    ]
 
 
 def _found(words: str | list[str] | None, folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.grid import Box
 from cristae.inference.appearance import LEAST, features, names_of
 from cristae.inference.card import Card, read_card
-from cristae.inference.familiarity import Compared, compared, holds_something
+from cristae.inference.familiarity import KEY, Compared, compared, holds_something
 from cristae.inference.normalisation import brightness
 from cristae.inference.segment import VOXEL_TOLERANCE
 from cristae.pipeline.inputs import Inputs
@@ -33,9 +33,6 @@ MOST_TILES, MOST_VOXELS = 64, 1 << 24
 
 LARGEST = 1 << 26
 """Voxels of the image that one tile may take."""
-
-KEY = "familiarity"
-"""Under which a card's `training` holds the reference."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Named:
 def apply_settings(document: Document, settings: Sequence[str], plain: bool = False) -> Document:
     """The document with each setting made, in order; `document` itself stays as it is.
 
-    plain : the document is no pipeline, and a path is nothing but keys
+    plain : the document is no pipeline, and a path is nothing but keys, whether they are there or not: whoever reads it knows its words
 
     Raises
     ------
@@ -59,7 +59,7 @@ def _applied(document: Document, setting: str, plain: bool) -> Document:
     changed = Document(deepcopy(document.data), document.places, document.path)
     places = dict(document.places)
     for owner, rest in [((), keys)] if plain else _targets(changed.data, keys, setting):
-        route = (*owner, *_assign(changed.at(owner), rest, value, setting))
+        route = (*owner, *_assign(changed.at(owner), rest, value, setting, plain))
         places = {old: place for old, place in places.items() if old[: len(route)] != route}
         places[route] = f"--set {setting}"
     return Document(changed.data, places, document.path)
@@ -134,7 +134,7 @@ def _called(word: str, steps: Sequence[Named], setting: str) -> list[Named]:
     return found
 
 
-def _assign(node: Any, keys: Sequence[str], value: Any, setting: str) -> Route:
+def _assign(node: Any, keys: Sequence[str], value: Any, setting: str, plain: bool) -> Route:
     """Set the value that the keys lead to from `node`; returns the keys, as numbers where they lead into a list."""
     route: list[str | int] = []
     for depth, word in enumerate(keys):
@@ -148,7 +148,13 @@ def _assign(node: Any, keys: Sequence[str], value: Any, setting: str) -> Route:
             key = int(word)
         elif not isinstance(node, dict):
             raise UsageError(f"--set {setting}: {inside} is {shown(node)}, which has no {word}; set {inside} whole")
-        elif word not in node and not (last and (depth == 0 or not get_close_matches(word, node, cutoff=0.5))):
+        elif plain and not last:
+            node.setdefault(word, {})
+        elif (
+            word not in node
+            and not plain
+            and not (last and (depth == 0 or not get_close_matches(word, node, cutoff=0.5)))
+        ):
             raise UsageError(f"--set {setting}: there is no {word} in {inside or 'this step'}; {nearest(word, node)}")
         route.append(key)
         if last:

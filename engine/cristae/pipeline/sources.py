@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ import numpy as np
 from cristae.errors import InvalidInput
 from cristae.grid import Box
 from cristae.inference.card import Card
-from cristae.inference.examples import Variety, example, masks_of, scale_of
+from cristae.inference.examples import NONE, Variety, example, masks_of, scale_of
+from cristae.inference.segment import VOXEL_TOLERANCE
 from cristae.inference.training import Pairs
 from cristae.simulation.draws import stream
 from cristae.simulation.lessons import Lessons
+from cristae.store.volume import Volume, open_volume
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Simulated:
     @property
     def digest(self) -> str:
         return _digest("simulated", self.lessons, self.chunks, self.variety, self.again)
+
+    def unvaried(self, tile: tuple[int, ...]) -> Simulated:
+        """One tile of each exposure, as it is."""
+        return replace(self, lessons=replace(self.lessons, crop=tile, crops=1), variety=NONE)
 
     def chunk(self, epoch: int, k: int) -> Pairs:
         number = k if self.again else epoch * self.chunks + k
@@ -56,9 +62,10 @@ class Picture:
     image: str
     labels: str
     name: str
-    number: int | None = None
+    voxel_um: tuple[float, ...]
+    number: int | None = None  # in an .npz
     axes: str | None = None
-    voxel_um: tuple[float, ...] | None = None
+    t: int = 0
     channel: str | int | None = None
 
 
@@ -98,10 +105,9 @@ class Pictures:
             pairs.append(example(image, masks, scale, self.card, self.variety, rng))
         return _together(pairs)
 
-    @cached_property
-    def voxels(self) -> int:
-        """Of a crop."""
-        return int(np.prod(self.crop))
+    def unvaried(self, tile: tuple[int, ...]) -> Pictures:
+        """Crops as they are, as large as a tile where the images are."""
+        return replace(self, crop=self.crop if prod(self.crop) >= prod(tile) else tile, variety=NONE)
 
 
 def _somewhere(labels: np.ndarray, crop: tuple[int, ...], rng: np.random.Generator) -> Box:
@@ -120,7 +126,11 @@ def _filled(array: np.ndarray, box: Box) -> np.ndarray:
     """A box of an array, reflected where it ends too early."""
     found = array[tuple(slice(a, min(b, n)) for a, b, n in zip(box.start, box.stop, array.shape, strict=True))]
     short = [w - n for w, n in zip(box.shape, found.shape, strict=True)]
-    return np.pad(found, [(0, s) for s in short], mode="reflect" if min(found.shape) > 1 else "edge") if any(short) else found
+    return (
+        np.pad(found, [(0, s) for s in short], mode="reflect" if min(found.shape) > 1 else "edge")
+        if any(short)
+        else found
+    )
 
 
 @lru_cache(maxsize=64)
@@ -135,7 +145,11 @@ def opened(picture: Picture, ndim: int) -> tuple[np.ndarray, np.ndarray]:
         images, masks = _arrays(picture.image)
         frame, labels = images[picture.number], masks[picture.number]
     else:
-        frame, labels = _voxels(picture, picture.image, ndim), _voxels(picture, picture.labels, ndim, labels=True)
+        frame, labels = _voxels(picture, picture.image, picture.channel), _voxels(picture, picture.labels, None)
+    if frame.ndim != ndim:
+        raise InvalidInput(
+            f"{picture.image} has {frame.ndim} axes in space and the course {ndim}; say --axes, or another voxel_um"
+        )
     if frame.shape != labels.shape:
         raise InvalidInput(f"{picture.image} has {frame.shape} voxels and its labels {picture.labels} {labels.shape}")
     return frame, labels
@@ -162,22 +176,40 @@ def count_of(path: str) -> int:
     """How many examples an .npz holds."""
     images, masks = _arrays(path)
     if images.shape != masks.shape:
-        raise InvalidInput(f"{path}: image is {images.shape} and mask {masks.shape}, but there is one mask for each image")
+        raise InvalidInput(
+            f"{path}: image is {images.shape} and mask {masks.shape}, but there is one mask for each image"
+        )
     return len(images)
 
 
-def _voxels(picture: Picture, path: str, ndim: int, labels: bool = False) -> np.ndarray:
-    from cristae.store import open_volume
+def frames_of(path: str, axes: str | None, voxel_um: tuple[float, ...]) -> int:
+    """Time points of a file, each an example."""
+    return _volume(path, axes, voxel_um).frames
 
-    volume = open_volume(Path(path), **_facts(picture, labels))
-    shape = tuple(volume.shape[-ndim:])
-    found: np.ndarray = volume.read(Box.whole(shape))
+
+def _voxels(picture: Picture, path: str, channel: str | int | None) -> np.ndarray:
+    volume = _volume(path, picture.axes, picture.voxel_um)
+    box = Box.whole(volume.levels[0].shape)
+    c = volume.channel_index(channel) if channel is not None else 0
+    found: np.ndarray = volume.read(box, picture.t, c)
+    if found.ndim > len(picture.voxel_um) and found.shape[0] == 1:
+        found = found[0]
     return found
 
 
-def _facts(picture: Picture, labels: bool) -> dict[str, Any]:
-    given = {"axes": picture.axes, "voxel_um": picture.voxel_um}
-    return {k: v for k, v in given.items() if v is not None}
+def _volume(path: str, axes: str | None, voxel_um: tuple[float, ...]) -> Volume:
+    """A file as a volume. Where it does not say its voxel size, that of the course counts; where it says another, it is refused."""
+    try:
+        volume = open_volume(path, axes=axes, doubts=False)
+    except InvalidInput:
+        return open_volume(path, axes=axes, voxel_um=voxel_um, doubts=False)
+    said = volume.voxel_um[-len(voxel_um) :]
+    if volume.kind != "label" and any(abs(a / b - 1) > VOXEL_TOLERANCE for a, b in zip(said, voxel_um, strict=False)):
+        raise InvalidInput(
+            f"{path} has voxels of {' x '.join(f'{v:g}' for v in said)} um and the course says {' x '.join(f'{v:g}' for v in voxel_um)}; "
+            "change voxel_um in the course, or leave the image out"
+        )
+    return volume
 
 
 def _together(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Pairs:

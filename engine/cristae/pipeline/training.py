@@ -1,16 +1,16 @@
 """Training: a course is followed, in a folder that a killed training takes up again, and what comes out is a model file.
 
-    NAME.safetensors   the model: weights that scored best, and a card with what it learned from and how it scores
-    log.csv            a row an epoch
-    curve.png          loss and scores
-    course.yaml        what was asked for
-    state.bundle       all that a resume needs; deleted when the model is there
+NAME.safetensors   the model: weights that scored best, and a card with what it learned from and how it scores
+log.csv            a row an epoch
+curve.png          loss and scores
+course.yaml        what was asked for
+state.bundle       all that a resume needs; deleted when the model is there
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from cristae import __version__
-from cristae.errors import InvalidConfiguration, PlanRefused
-from cristae.inference.card import read_tensors
+from cristae.cluster.model import usable_cores
+from cristae.errors import InvalidConfiguration, PlanRefused, UsageError
+from cristae.inference.card import contents, read_tensors
+from cristae.inference.familiarity import FEWEST, KEY, reference
 from cristae.inference.learning import Learner
-from cristae.inference.network import build_network, contents, save_model
+from cristae.inference.network import build_network, needed, save_model
 from cristae.inference.training import Listener, Progress, fit
 from cristae.pipeline.course import Course
 from cristae.store.bundle import write_bytes
@@ -38,6 +40,63 @@ class Where:
     workers: int = 0
     threads: int = 1
     device: str = "cpu"
+
+    @property
+    def said(self) -> str:
+        learning = self.device if self.device != "cpu" else f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{learning} and {self.workers} process{'es' * (self.workers != 1)} that make examples"
+
+
+def where(course: Course, workers: int | None, threads: int | None, device: str) -> Where:
+    """What computes unless it is said: all cores learn, and where scenes are simulated as many make them.
+
+    Raises
+    ------
+    UsageError : if a number is below what is possible.
+    InvalidConfiguration : if a GPU is asked for and there is none.
+    """
+    cores = usable_cores()
+    for name, number, least in (("workers", workers, 0), ("threads", threads, 1)):
+        if number is not None and number < least:
+            raise UsageError(f"--{name} {number}: give {least} or more")
+    many = (max(1, cores - 1) if course.simulated else 0) if workers is None else workers
+    return Where(many, cores if threads is None else threads, _device(device))
+
+
+def _device(word: str) -> str:
+    for package in ("torch", "monai"):
+        needed(package)
+    import torch
+
+    many = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if word == "auto":
+        return "cuda" if many else "cpu"
+    name, _, index = word.partition(":")
+    if word != "cpu" and (name != "cuda" or (index and not index.isdigit())):
+        raise UsageError(f"--device {word} is not one of auto, cpu, cuda, cuda:N")
+    if name == "cuda" and int(index or 0) >= many:
+        raise InvalidConfiguration(f"--device {word} asks for a GPU, but torch can use {many} here; give --device cpu")
+    return word
+
+
+def spoken(seconds: float) -> str:
+    """A time as one says it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def refuse_finished(course: Course, out: Path, fresh: bool) -> Path:
+    """The model file that a training will write.
+
+    Raises
+    ------
+    PlanRefused : if it is there already, and `fresh` is not asked for.
+    """
+    model = out / f"{course.name}.safetensors"
+    if model.exists() and not fresh:
+        raise PlanRefused(f"{model} is there already; give another --out, or --fresh to train it anew")
+    return model
 
 
 def estimate(course: Course, where: Where) -> dict[str, float]:
@@ -73,9 +132,7 @@ def train(
     PlanRefused : if the folder holds a finished model, and `fresh` is not asked for.
     InvalidConfiguration : if it holds the beginning of another course.
     """
-    model, state = out / f"{course.name}.safetensors", out / "state.bundle"
-    if model.exists() and not fresh:
-        raise PlanRefused(f"{model} is there already; give another --out, or --fresh to train it anew")
+    model, state = refuse_finished(course, out, fresh), out / "state.bundle"
     if fresh:
         state.unlink(missing_ok=True)
     weights = None
@@ -98,13 +155,28 @@ def train(
     if not best:
         raise InvalidConfiguration("no epoch was scored; give epochs above 0")
     scores = tested(course, best, where)
-    network = build_network(course.card.architecture, course.card.hyper, course.card.ndim)
-    card = course.card.with_facts(_training(course, done), scores)
-    network.load_state_dict(_tensors(best))
-    save_model(model, network, card)
-    write_bytes(out / "curve.png", _curve(done))
+    finished(model, course, best, _training(course, done), scores)
+    write_bytes(out / "curve.png", curve(done.history, done.best_epoch))
     state.unlink(missing_ok=True)
     return model, done, scores
+
+
+def finished(
+    path: Path,
+    course: Course,
+    weights: Mapping[str, np.ndarray],
+    training: Mapping[str, Any],
+    scores: Mapping[str, float],
+) -> str:
+    """Write the model: its weights, and a card that says how it came about and what it has seen; returns its sha256."""
+    seen = course.test.unvaried(course.card.tile)
+    tiles = [tile for k in range(seen.chunks) for tile in seen.chunk(0, k)[0][:, 0]]
+    facts = dict(training)
+    if len(tiles) >= FEWEST:
+        facts[KEY] = reference(tiles, course.card.voxel_um)
+    network = build_network(course.card.architecture, course.card.hyper, course.card.ndim)
+    network.load_state_dict(_tensors(weights))
+    return save_model(path, network, course.card.with_facts(facts, dict(scores)))
 
 
 def tested(course: Course, weights: Mapping[str, np.ndarray], where: Where) -> dict[str, float]:
@@ -112,7 +184,7 @@ def tested(course: Course, weights: Mapping[str, np.ndarray], where: Where) -> d
     recipe = course.recipe
     learner = Learner(course.card, recipe.loss, recipe.rate, 0.0, 0.0, (), recipe.seed, where.device)
     learner.begin_from(weights)
-    source = course.test if course.test.chunks else course.exam
+    source = course.test
     with learner.computing(where.threads):
         return learner.score([source.chunk(0, k) for k in range(source.chunks)])
 
@@ -152,7 +224,7 @@ class _Log:
         self.listen(event)
 
 
-def _curve(done: Progress) -> bytes:
+def curve(rows: Sequence[Mapping[str, float]], best: int) -> bytes:
     """Loss, mean IoU and F1 over the epochs, as a picture."""
     from io import BytesIO
 
@@ -161,7 +233,6 @@ def _curve(done: Progress) -> bytes:
     wide, high, edge = 640, 320, 40
     picture = Image.new("RGB", (wide, high), "white")
     draw = ImageDraw.Draw(picture)
-    rows = done.history
     top = max((row["loss"] for row in rows), default=1.0) or 1.0
     lines = (("loss", "#D55E00", top), ("miou", "#0072B2", 1.0), ("f1", "#009E73", 1.0))
     for tick in range(5):
@@ -180,7 +251,7 @@ def _curve(done: Progress) -> bytes:
             draw.line(points, fill=color, width=2)
         label = f"{name}, 1 is {most:.3g}" if name == "loss" else name
         draw.text((edge + 170 * n, 12), f"{label}: {rows[-1][name]:.4f}" if rows else label, fill=color)
-    draw.text((edge, high - 24), f"{len(rows)} epochs; best {done.best_epoch}", fill="black")
+    draw.text((edge, high - 24), f"{len(rows)} epochs; best {best}", fill="black")
     out = BytesIO()
     picture.save(out, "PNG")
     return out.getvalue()

@@ -120,7 +120,7 @@ class Lessons:
         if not kind.organelle:
             return Tiles(kind.preset, seed, "solid")
         size = self.voxel_um if len(self.voxel_um) == 3 else (0.2, *self.voxel_um)
-        changes = tuple((key, _chosen(value, rng)) for key, value in kind.changes)
+        changes = tuple((key, value if key == "optics" else _chosen(value, rng)) for key, value in kind.changes)
         contacts = kind.contacts * float(rng.random())
         crossings = min(kind.crossings * float(rng.random()), 1 - contacts)
         found = Scene(kind.preset, (PLANES, SIDE, SIDE), seed, size, contacts, crossings, changes=changes)  # type: ignore[arg-type]
@@ -195,4 +195,3 @@ def _chosen(value: Any, rng: Rng) -> Any:
     """One of several words or of several ranges; anything else as it is."""
     several = isinstance(value, tuple) and len(value) > 0 and isinstance(value[0], str | tuple)
     return value[int(rng.integers(len(value)))] if several else value
-
