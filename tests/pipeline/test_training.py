@@ -190,7 +190,7 @@ def test_a_label_that_is_missing_is_named(tmp_path: Path) -> None:
         (tmp_path / kind).mkdir()
         for n in range(many):
             tifffile.imwrite(tmp_path / kind / f"{n:02}.tif", np.zeros((40, 40), np.uint8))
-    with pytest.raises(InvalidInput, match="4 images and 3 labels.*03"):
+    with pytest.raises(InvalidInput, match=r"4 images and 3 labels.*03"):
         course(tmp_path, COURSE.replace("images: discs.npz", "images: image/*.tif\n  labels: mask/*.tif"))
 
 

@@ -79,8 +79,8 @@ def example(
     if sigma:
         x += (sigma * rng.standard_normal(x.shape, np.float32)).astype(np.float32)
     if variety.flips:
-        flipped = [axis for axis in range(x.ndim) if rng.random() < 0.5]
-        x, masks = np.flip(x, flipped), np.flip(masks, [axis + 1 for axis in flipped])
+        flipped = tuple(axis for axis in range(x.ndim) if rng.random() < 0.5)
+        x, masks = np.flip(x, flipped), np.flip(masks, tuple(axis + 1 for axis in flipped))
         if x.shape[-1] == x.shape[-2] and card.voxel_um[-1] == card.voxel_um[-2]:
             turns = int(rng.integers(4))
             x, masks = np.rot90(x, turns, (-2, -1)), np.rot90(masks, turns, (-2, -1))

@@ -152,8 +152,13 @@ class Course:
         self.entry, self.name = entry, entry.model.name or name
         self.card = _card(entry, self.name)
         self.recipe = Recipe(**{**entry.recipe.model_dump(), "frozen": tuple(entry.recipe.frozen), "seed": entry.seed})
-        made = _simulated(entry, self.card) if entry.data.simulate else _pictures(entry, self.card, folder)
-        self.lessons, self.exam, self.test = made
+        self.lessons: Simulated | Pictures
+        self.exam: Simulated | Pictures
+        self.test: Simulated | Pictures
+        if entry.data.simulate is not None:
+            self.lessons, self.exam, self.test = _simulated(entry.data, entry.data.simulate, self.card, entry.seed)
+        else:
+            self.lessons, self.exam, self.test = _pictures(entry, self.card, folder)
         self.start = entry.model.start
 
     @property
@@ -260,35 +265,24 @@ def _card(entry: CourseEntry, name: str) -> Card:
     )
 
 
-def _simulated(entry: CourseEntry, card: Card) -> tuple[Simulated, Simulated, Simulated]:
-    data = entry.data
-    assert data.simulate is not None
+def _simulated(
+    data: DataEntry, simulate: SimulateEntry, card: Card, seed: int
+) -> tuple[Simulated, Simulated, Simulated]:
     if data.images or data.labels:
         raise InvalidConfiguration("data has simulate beside images or labels; leave one of them out")
     many = [c for c in card.classes if c != "ground"]
     if len(many) > 1:
         raise InvalidConfiguration(f"simulated scenes show one class, not {', '.join(many)}; give images and labels")
-    look = Look(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.simulate.look.model_dump().items()})
-    scenes = tuple(_scenes(s) for s in data.simulate.scenes)
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in simulate.look.model_dump().items()}
+    scenes = tuple(_scenes(s) for s in simulate.scenes)
 
-    def of(seed: int, chunks: int, again: bool) -> Simulated:
-        lessons = Lessons(
-            scenes,
-            tuple(data.crop),
-            card.voxel_um,
-            seed,
-            data.simulate.exposures,
-            data.simulate.crops,
-            look,  # type: ignore[union-attr]
-        )
+    def of(own: int, chunks: int, again: bool) -> Simulated:
+        crop = tuple(data.crop)
+        lessons = Lessons(scenes, crop, card.voxel_um, own, simulate.exposures, simulate.crops, Look(**given))
         return Simulated(lessons, card, chunks, Variety(**data.vary.model_dump()), again)
 
-    exam = data.simulate.exam
-    return (
-        of(entry.seed, data.simulate.lessons, False),
-        of(entry.seed + 10_000, exam, True),
-        of(entry.seed + 20_000, exam, True),
-    )
+    judges = simulate.exam
+    return of(seed, simulate.lessons, False), of(seed + 10_000, judges, True), of(seed + 20_000, judges, True)
 
 
 def _scenes(entry: ScenesEntry) -> Scenes:

@@ -171,8 +171,8 @@ def camera(light: NDArray[np.float32], look: Look, rng: Rng) -> NDArray[np.float
     counts = rng.poisson(expected).astype(np.float32)
     counts += rng.normal(0, rng.uniform(*look.read_noise), counts.shape).astype(np.float32)
     counts *= _between(rng, look.gain)
-    counts += np.float32(rng.uniform(0, 200))
-    return counts
+    found: NDArray[np.float32] = counts + np.float32(rng.uniform(0, 200))
+    return found
 
 
 def _waves(shape: tuple[int, ...], rng: Rng) -> NDArray[np.float32]:
