@@ -1,0 +1,94 @@
+"""Training: how many examples a second does a small U-Net learn from, simulated on the fly and read from disk?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import Question, Target, Tool, Turn, ask
+
+
+def prepare(folder: Path, sizes: Mapping[str, Any]) -> None:
+    """The frames and masks of as many lessons as are learned from, stored as an .npz."""
+    images, masks = [], []
+    lessons = course(sizes).lessons.lessons
+    for k in range(sizes["lessons"]):
+        last = None
+        for frame, labels, _ in lessons(k):
+            if frame is not last and frame.shape == (256, 256):
+                last = frame
+                images.append(frame.astype(np.float32))
+                masks.append((labels != 0).astype(np.uint8))
+    np.savez(folder / "frames.npz", image=np.stack(images), mask=np.stack(masks))
+
+
+def course(sizes: Mapping[str, Any]) -> Any:
+    from cristae.pipeline.course import load_course
+
+    changes = [f"data.simulate.lessons={sizes['lessons']}", "data.simulate.exam=1", "recipe.epochs=2"]
+    changes += [f"data.simulate.exposures={sizes['exposures']}", f"data.simulate.crops={sizes['crops']}"]
+    return load_course("mito-2d", changes, preset=True)
+
+
+def learn(turn: Turn, simulated: bool) -> Mapping[str, Any]:
+    """Two epochs, of which the second is timed: by then kernels are loaded and processes there."""
+    from cristae.inference.training import fit
+    from cristae.pipeline.sources import Picture, Pictures, count_of
+    from cristae.pipeline.training import where
+
+    plan = course(turn.sizes)
+    source: Any = plan.lessons
+    if not simulated:
+        path = str(turn.inputs / "frames.npz")
+        pictures = tuple(Picture(path, path, str(n), plan.card.voxel_um, number=n) for n in range(count_of(path)))
+        each = turn.sizes["lessons"] * turn.sizes["exposures"] * turn.sizes["crops"] // len(pictures)
+        source = Pictures(pictures, plan.card, plan.lessons.lessons.crop, each, plan.lessons.variety)
+    exam = replace(plan.exam, lessons=replace(plan.exam.lessons, exposures=1, crops=1))
+    seconds: list[float] = []
+    told: list[dict[str, Any]] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        told.append(event)
+        seconds.append(event["seconds"])
+
+    place = where(plan, None, None, "cpu")
+    with turn.clock():
+        fit(
+            plan.card,
+            plan.recipe,
+            source,
+            exam,
+            turn.folder,
+            listen=listen,
+            workers=place.workers,
+            threads=place.threads,
+        )
+    return {"examples_per_s": told[-1]["examples"] / told[-1]["seconds"], "examples": told[-1]["examples"]}
+
+
+OURS = ("cristae", "torch", "monai")
+
+QUESTION = Question(
+    "training",
+    "A U-Net of 0.5 million weights learns from crops of 128 x 128, batches of 32; one epoch after a first that is not counted",
+    full={"lessons": 4, "exposures": 8, "crops": 32},
+    small={"lessons": 1, "exposures": 2, "crops": 8},
+    prepare=prepare,
+    tools=(
+        Tool("on the fly", partial(learn, simulated=True), packages=OURS),
+        Tool("from disk", partial(learn, simulated=False), packages=OURS),
+    ),
+    targets=(Target("examples_per_s", "on the fly", ("from disk",), at_least=0.8),),
+    notes=(
+        "On the fly one process makes scenes (course mito-2d: each is exposed 8 times, and gives 32 crops an exposure) while two threads learn, on two "
+        "cores. From disk the frames of such scenes lie in one .npz, and crops are cut and varied by the same process."
+    ),
+    repeat=3,
+)
+
+if __name__ == "__main__":
+    ask(QUESTION)
