@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,20 @@ def test_every_file_that_is_shipped_is_a_model_of_its_name() -> None:
     assert named.FOLDER.is_dir()
     for model in named.models():
         assert model.card.classes and named.is_name(model.name) and model.bytes < 20 << 20, model.name
+
+
+def test_what_is_shipped_is_in_the_package_that_is_built_and_not_ignored() -> None:
+    root = Path(__file__).resolve().parents[2]
+    built = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+        "packages"
+    ]
+    assert any(named.FOLDER.is_relative_to(root / folder) for folder in built)
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("no git here to ask what is ignored, which a build leaves out")
+    asked = ["git", "check-ignore", "--no-index", "-q", str(named.FOLDER / "mito-3d.safetensors")]
+    assert subprocess.run(asked, cwd=root, check=False).returncode == 1
+    asked[-1] = str(named.FOLDER / "__pycache__" / "x.pyc")
+    assert subprocess.run(asked, cwd=root, check=False).returncode == 0
 
 
 def test_a_name_is_the_file_on_the_shelf(shelf: Path) -> None:

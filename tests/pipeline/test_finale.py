@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
 from inference.models import identity, needs_torch, with_card
 from inference.volumes import store
@@ -16,9 +17,10 @@ from cristae.grid import Box
 from cristae.inference import named
 from cristae.inference.segment import segment
 from cristae.pipeline import finale as end
-from cristae.pipeline.demo import VOXEL_UM
+from cristae.pipeline.demo import VOXEL_UM, Shown
 from cristae.store.create import create_volume, publish
 from cristae.store.volume import open_volume
+from cristae_cli.show import show_demo
 
 SHAPE = (8, 48, 40)
 SIDE = 32
@@ -110,3 +112,27 @@ def test_without_torch_the_demo_says_what_to_install(
 @pytest.mark.skipif(end.MODEL not in named.names(), reason=f"no model {end.MODEL} comes with this cristae")
 def test_the_model_that_comes_with_cristae_takes_the_demos_cell() -> None:
     assert segment(model=end.MODEL, voxel_um=VOXEL_UM).name == "segment"
+
+
+@pytest.mark.parametrize("with_network", [True, False])
+def test_what_the_demo_found_is_shown(with_network: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"label": [7], "voxels": [90], "volume_um3": [1.5], "axis_major_um": [2.0], "surface_um2": [3.0]}
+    objects = polars.DataFrame({**row, "euler_number": [1], "intensity_mean": [300.25]})
+    objects.write_parquet(tmp_path / "objects.parquet")
+    scores = {"Otsu": dict.fromkeys(end.FIGURES, 0.25), "mito-3d": dict.fromkeys(end.FIGURES, 0.75)}
+    network = end.Finale(Box((0, 8, 4), (8, 40, 36)), 11, scores, tmp_path / "labels", objects, 3, 16, 42.0)
+    numbers = {"voxels": 10, "differ": 0, "objects": 1, "true": 1, "pairs": 1, "bias": 0.1, "spread": 0.2, "killed": 1}
+    places = {"image": tmp_path, "table": tmp_path / "objects.parquet", "picture": tmp_path / "truth.png"}
+    rest = {"peak": 1 << 30, "volume_bytes": 20, "retries": 0, "finale": network if with_network else None}
+    show_demo(Shown(**places, **numbers, **rest), tmp_path)
+    said = capsys.readouterr().out
+    assert "0 voxels differ of 10" in said and "cristae run mitochondria" in said
+    told = (
+        "8 x 32 x 32 voxels with 11 true objects",
+        "mito-3d",
+        "0.75",
+        "read 3 of 16 blocks",
+        "300.25",
+        "cristae segment",
+    )
+    assert all((word in said) == (with_network or word == "300.25") for word in told)
