@@ -97,9 +97,8 @@ def segment(
     if not dry_run:
         require(found)
     job = run_job(pipeline, inputs, out, o.inputs(axes, voxel_um, frame_interval_s, None, time, scene, crop))
-    for image in job.images:
-        for remark in remarks(found, image.volumes["input"]):
-            say(remark)
+    for remark in dict.fromkeys(one for image in job.images for one in remarks(found, image.volumes["input"])):
+        say(remark)
     settings = o.settings(cluster, memory, block, device, fresh, pyramid=pyramid)
     if dry_run:
         show_only(job, settings)

@@ -149,8 +149,8 @@ def require(model: Model) -> None:
 
 
 def remarks(model: Model, image: Volume) -> list[str]:
-    """What is worth saying of an image before a model sees it, a sentence each."""
+    """What is worth saying of an image before a model sees it, a sentence each; one that names no image is said once for all."""
     ndim = model.card.ndim
     pairs = zip(image.spatial_axes[-ndim:], image.voxel_um[-ndim:], model.card.voxel_um, strict=True)
-    other = [f"{axis} {seen:g} (trained on {known:g})" for axis, seen, known in pairs if abs(seen / known - 1) > SAID]
-    return [f"{image.name}: its voxels are not those of {model.name}, in um: {', '.join(other)}"] if other else []
+    other = [f"{axis} {seen:g} for {known:g}" for axis, seen, known in pairs if abs(seen / known - 1) > SAID]
+    return [f"voxels are not quite those that {model.name} was trained on, in um: {', '.join(other)}"] if other else []
