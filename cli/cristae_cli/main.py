@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cristae.errors import CristaeError, Stopped, UsageError
-from cristae_cli import after, simulate
+from cristae_cli import after, segment, simulate
 from cristae_cli import options as o
 from cristae_cli.evaluate import evaluate
 from cristae_cli.familiar import check_model
+from cristae_cli.running import plan_out, show_only
 from cristae_cli.running import run_job as carry_out
 from cristae_cli.train import train
 
@@ -131,12 +132,7 @@ def run(
     device: o.Device = "auto",
     fresh: o.Fresh = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan: say what would be read and written.")] = False,
-    on_finish: Annotated[
-        str | None,
-        typer.Option(
-            "--on-finish", help="A command to run at the end; CRISTAE_EXIT and CRISTAE_OUTPUT say how and where."
-        ),
-    ] = None,
+    on_finish: o.OnFinish = None,
 ) -> None:
     """Run a pipeline over images: labels and a table for each of its objects."""
     from cristae.pipeline.jobs import run_job
@@ -148,14 +144,7 @@ def run(
     )
     settings = o.settings(cluster, memory, block, device, fresh, pyramid=pyramid)
     if dry_run:
-        from cristae.pipeline.execute import outlook
-        from cristae_cli.talk import say
-
-        course = outlook(job, settings)
-        for name, why in job.left_out.items():
-            say(f"{name} would be left out: {why}")
-        _plan(job, settings, probe=False, json=False)
-        say(f"a run would {course}")
+        show_only(job, settings)
     else:
         carry_out(job, settings, on_finish)
 
@@ -266,29 +255,17 @@ def plan(
     job = run_job(
         found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene, crop)
     )
-    _plan(job, o.settings(cluster, memory, block, device, False, pyramid=pyramid), probe, json, workers)
-
-
-def _plan(job: Any, settings: Any, probe: bool, json: bool, workers: int | None = None) -> None:
-    """The plan of a job, shown."""
-    from cristae.pipeline.execute import plan as plan_of
-    from cristae_cli.show import show_plan
-
-    made, limit = plan_of(job, settings)
-    timed = None
-    if probe:
-        from cristae.pipeline.probe import probe as measure_one
-
-        timed = measure_one(job, settings)
-    show_plan(made, limit, job.choices, timed, workers, json)
+    plan_out(job, o.settings(cluster, memory, block, device, False, pyramid=pyramid), probe, json, workers)
 
 
 app.add_typer(simulate.app, name="simulate")
 
 for command in (
-    evaluate,
-    train,
+    segment.segment,
+    segment.models,
     check_model,
+    train,
+    evaluate,
     after.status,
     after.audit,
     after.view,

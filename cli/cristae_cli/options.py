@@ -60,6 +60,10 @@ Fresh = Annotated[
     bool,
     typer.Option("--fresh", help="Start again; the old result is moved aside.", rich_help_panel="Where it runs"),
 ]
+OnFinish = Annotated[
+    str | None,
+    typer.Option("--on-finish", help="A command to run at the end; CRISTAE_EXIT and CRISTAE_OUTPUT say how and where."),
+]
 Pyramid = Annotated[bool, typer.Option("--pyramid/--no-pyramid", help="Coarser levels beside the voxels, for viewers.")]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}

@@ -296,13 +296,37 @@ def show_demo(shown: Any, folder: Any) -> None:
         f"{shown.pairs} of {shown.true} true objects have a partner in the result; measured volume beside the true one: "
         f"bias {100 * shown.bias:+.0f} %, spread {100 * shown.spread:.0f} %"
     )
+    if shown.finale is not None:
+        _show_finale(shown.finale, console)
     _rows(
         [
             ("picture", str(shown.picture)),
             ("table", str(shown.table)),
             ("next", f"cristae info {shown.image}"),
             ("", "cristae run mitochondria YOUR.tif --out results"),
+            *([("", "cristae segment YOUR.tif --model mito-3d --out results")] if shown.finale is not None else []),
             ("", "cristae simulate list"),
             ("delete", f"rm -r {folder}"),
         ]
     )
+
+
+def _show_finale(end: Any, console: Any) -> None:
+    """The network beside thresholds, and its largest objects."""
+    from rich.table import Table
+
+    shape = _times(end.box.shape)
+    title = f"a box of {shape} voxels with {end.true} true objects; 1 is perfect, but for the count"
+    figures = list(next(iter(end.scores.values())))
+    table = Table("method", *figures, title=title, title_justify="left")
+    for method, scores in end.scores.items():
+        table.add_row(method, *(f"{scores[f]:.0f}" if f == "predictions" else f"{scores[f]:.2f}" for f in figures))
+    console.print(table)
+    console.print(
+        f"the network took {end.seconds:.0f} s; its {len(end.table)} largest objects, for which the lazy table read "
+        f"{end.read} of {end.blocks} blocks:"
+    )
+    rows = Table(*end.table.columns)
+    for row in end.table.iter_rows():
+        rows.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+    console.print(rows)

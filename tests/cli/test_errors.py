@@ -77,6 +77,8 @@ TALK = re.compile(r"warning: |\w+: .* blocks to do$")
 RUN = ("run", "good.yaml")
 BAD: dict[str, tuple[int, tuple[str, ...], str]] = {
     "a file that is not there": (3, ("info", "gone.tif"), "gone.tif"),
+    "a model that is not there": (3, ("segment", "cell.ome.zarr", "--model", "gone", "--out", "o"), "no model gone"),
+    "no model": (2, ("segment", "cell.ome.zarr", "--out", "o"), "--model"),
     "a pipeline that is not there": (3, ("run", "gone.yaml", "cell.tif", "--out", "o", *SIZE), "gone.yaml"),
     "text called an image": (3, ("info", "text.tif"), "text.tif"),
     "an empty file": (3, ("info", "none.tif"), "none.tif"),

@@ -37,7 +37,10 @@ COMMANDS = (
     "demo",
     "psf",
     "evaluate",
+    "segment",
+    "models",
     "check-model",
+    "train",
 )
 CALL = "from cristae_cli.main import main; main()"
 
@@ -67,7 +70,14 @@ def imported(log: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "words",
-    [("--help",), ("run", "--help"), ("convert", "--help"), ("status", "-h"), ("evaluate", "--help")],
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("convert", "--help"),
+        ("status", "-h"),
+        ("evaluate", "--help"),
+        ("segment", "--help"),
+    ],
     ids=" ".join,
 )
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -63,13 +64,18 @@ def test_a_mistake_is_one_sentence(folder: Path, step: str, sentence: str) -> No
     assert not (folder / "out").exists()
 
 
-def test_a_plan_says_that_the_network_is_left_in_scratch(folder: Path) -> None:
+@pytest.mark.parametrize("cut", ["method: otsu", "value: 0.5"])
+def test_the_network_is_computed_by_one_pass_and_left_in_scratch(folder: Path, cut: str) -> None:
+    (folder / "whole-sized.safetensors").write_bytes(Path(tiny(features=(16, 32), tile=(4, 16, 16))).read_bytes())
     (folder / "b.yaml").write_text(
-        "steps:\n  - segment: {model: whole.safetensors}\n  - threshold: {method: otsu}\n  - label\n"
+        f"steps:\n  - segment: {{model: whole-sized.safetensors}}\n  - threshold: {{{cut}}}\n  - label\n"
     )
-    done = cristae(folder, "plan", "b.yaml", "cell.ome.zarr", "--out", "out", "--block", "3,10,20")
+    done = cristae(folder, "plan", "b.yaml", "cell.ome.zarr", "--out", "out", "--block", "3,10,20", "--json")
     assert done.returncode == 0, done.stderr
-    assert "segment" in done.stdout and "scratch" in done.stdout
+    plan = json.loads(done.stdout)
+    assert sum("segment" in one["name"] for one in plan["passes"]) == 1
+    assert plan["scratch"] >= 4 * 6 * 20 * 20
+    assert [one["staged"] for one in plan["choices"]] == [True, False]
 
 
 def test_the_steps_are_explained(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pytest
@@ -96,6 +97,41 @@ def test_labels_of_an_integer_image_need_no_scratch() -> None:
         ("", [], ["label_ids"], None),
         ("input", ["threshold", "label"], ["shape"], "mito"),
     ]
+
+
+def test_what_is_dear_is_there_before_a_later_stage_is_asked_about() -> None:
+    """The question is about what threshold makes, not about the network before it, which must not run twice for that."""
+    leaf = chain_of(
+        costing(1000.0, name="network"), threshold(value=0.5, voxel_um=SPEC.voxel_um), label(voxel_um=SPEC.voxel_um)
+    )
+    assert chains(compiled(leaf)) == [
+        ("input", ["network"], [], "mito.network"),
+        ("mito.network", ["threshold"], ["label_faces"], None),
+        ("", [], ["label_ids"], None),
+        ("mito.network", ["threshold", "label"], ["shape"], "mito"),
+    ]
+
+
+def test_of_two_dear_stages_in_a_row_the_later_is_staged() -> None:
+    leaf = chain_of(costing(1000.0, name="first"), costing(1000.0, name="then"), label(voxel_um=SPEC.voxel_um))
+    assert chains(compiled(leaf)) == [
+        ("input", ["first", "then"], ["label_faces"], "mito.then"),
+        ("", [], ["label_ids"], None),
+        ("mito.then", ["label"], ["shape"], "mito"),
+    ]
+    assert [(c.node, c.uses, c.staged) for c in staged(leaf, SPEC)[1]] == [("first", 1, False), ("then", 2, True)]
+
+
+def test_no_plan_promises_a_scratch_that_no_pass_writes() -> None:
+    question = label(voxel_um=SPEC.voxel_um)
+    cut = threshold(value=0.5, voxel_um=SPEC.voxel_um)
+    otsu = threshold(method="otsu", voxel_um=SPEC.voxel_um)
+    for prices in product((0.0, 30.0, 1000.0), repeat=3):
+        some = [costing(ns, name=f"work{n}") for n, ns in enumerate(prices)]
+        for leaf in (chain_of(*some, cut, question), chain_of(some[0], otsu, some[1], otsu, some[2], cut, question)):
+            _, choices = staged(leaf, SPEC)
+            written = [t.name for t in compiled(leaf).targets if t.kind == "scratch"]
+            assert len(written) == sum(c.staged for c in choices), (prices, choices)
 
 
 def test_a_chain_without_questions_is_one_pass() -> None:

@@ -301,11 +301,18 @@ def test_other_commands_say_what_it_is_or_where_to_go(crossed: Path, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_a_channel_without_an_image_is_said_and_nothing_is_written(crossed: Path, tmp_path: Path) -> None:
+    said = cli("measure", runs_in(crossed), "--out", tmp_path / "t.csv", "--channel", "mito")
+    assert "--channel mito chooses of an image's channels" in said and "give --image" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_converted_its_layers_are_channels(crossed: Path, tmp_path: Path) -> None:
     job = convert_job(runs_in(crossed), str(tmp_path / "layers.ome.zarr"), Inputs(), None)
     execute(job, Settings("none"), lambda event: None)
     runs, converted = open_volume(runs_in(crossed)), open_volume(tmp_path / "layers.ome.zarr")
     assert converted.kind == "label" and converted.voxel_um == runs.voxel_um
+    assert [c.name for c in converted.channels] == [f"layer {n}" for n in range(runs.layers)]
     box = Box.whole(CROSSED.shape)
     for c in range(runs.layers):
         np.testing.assert_array_equal(converted.read(box, c=c), runs.read(box, c=c))

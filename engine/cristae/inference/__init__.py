@@ -3,6 +3,7 @@
     tiles           where tiles lie, and what each of their voxels counts: integers and weights
     blend           tiles become one result, the same whoever asks; what neighbours share is kept for a while
     card            a model file, and what it says of itself
+    named           the models that come with cristae
     unet            a small network that sees a finite way, and how far
     network         networks by name; save, load, compute
     normalisation   two numbers for a whole frame
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from cristae.blocks.stage import Stage
 from cristae.inference.adapter import python
 from cristae.inference.card import Card, read_card
+from cristae.inference.named import model_path, models
 from cristae.inference.network import build_network, card_of, load_model, save_model
 from cristae.inference.segment import segment
 
@@ -28,6 +30,8 @@ __all__ = [
     "build_network",
     "card_of",
     "load_model",
+    "model_path",
+    "models",
     "python",
     "read_card",
     "save_model",

@@ -144,6 +144,14 @@ def read_tensors(path: str | Path, data: bytes) -> tuple[Card, dict[str, np.ndar
     return _card(path, header), out
 
 
+def numbers_in(path: str | Path) -> int:
+    """How many floats a model file holds: its weights, and what its normalisations keep; see `read_card`."""
+    header = _header(path, contents(path))
+    return sum(
+        prod(told["shape"]) for name, told in header.items() if name != "__metadata__" and told["dtype"][0] == "F"
+    )
+
+
 def contents(path: str | Path) -> bytes:
     """The bytes of a model file, refused in words where a name or a first byte says that it is none."""
     path = Path(path)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.errors import InvalidConfiguration
 from cristae.inference.blend import HELD_BYTES, blended
 from cristae.inference.card import Card, read_card
+from cristae.inference.named import model_path
 from cristae.inference.network import load_model
 from cristae.inference.normalisation import brightness
 from cristae.inference.tiles import Tiling, is_number, tiling_of
@@ -52,7 +52,8 @@ def segment(
 
     Parameters
     ----------
-    model : a `.safetensors` file that `cristae.inference.save_model` wrote; it says what the network is, and how its input must look
+    model : the name of a model that comes with cristae (`cristae models` lists them), or a `.safetensors` file that
+        `cristae.inference.save_model` wrote; it says what the network is, and how its input must look
     voxel_um : voxel size, (z, y, x) or (y, x); within 10 % of what the network was trained on
     of : the class, by name; may be left out where the model has one
     tile : voxels that are computed as one; the model's own unless given. A network of the plane takes (y, x) and sees a stack slice by slice
@@ -72,16 +73,19 @@ def segment(
     Raises
     ------
     InvalidInput : if the file is no model, is cut short or is a pickle.
-    InvalidConfiguration : if the model is for other images, or a parameter makes no sense.
+    InvalidConfiguration : if there is no model of that name, it is for other images, or a parameter makes no sense.
     """
     if not isinstance(model, str) or not model:
-        raise InvalidConfiguration(f"segment: model is {model!r}, but must be the path of a .safetensors file")
+        raise InvalidConfiguration(
+            f"segment: model is {model!r}, but must be a name or the path of a .safetensors file"
+        )
     if model.endswith(".py"):
         raise InvalidConfiguration(
             f"segment: {model} is a program, not a model; a function of your own is the step python"
         )
-    card, sha256 = read_card(model)
-    name = Path(model).name
+    path = model_path(model)
+    card, sha256 = read_card(path)
+    name = path.name
     _refuse_other(card, name, voxel_um)
     which = _class(card, name, of)
     if over not in SCOPES:
@@ -112,7 +116,7 @@ def segment(
         params,
         partial(
             _probability,
-            path=str(Path(model).absolute()),
+            path=str(path.absolute()),
             sha256=sha256,
             which=which,
             tiling=tiling,
@@ -122,7 +126,7 @@ def segment(
         ),
         tiling.halo,
         output=_zero_to_one,
-        cost=_cost(card, tiling, mirror, Path(model).stat().st_size),
+        cost=_cost(card, tiling, mirror, path.stat().st_size),
         asks=asks,
         boundary="ends",
     )

@@ -8,8 +8,8 @@ the run's scratch; what is cheap is computed again. `staged` says which, and why
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass, field, replace
+from itertools import count, pairwise
 
 import numpy as np
 
@@ -105,12 +105,13 @@ class Passes:
 
     def emit(self, node: Node | None, measures: tuple[Asked, ...], sink: Target | None) -> None:
         source, links = self.source, list(node.chain) if node else []
-        # A result that is kept, or that is read further than its block, is there before anything else is made of it.
+        # A result that is kept, in scratch or for good, or that is read further than its block, is there before anything is made of it.
         beyond = any(before or after for asked in measures for before, after in asked.measure.halo)
         for link in links:
             last = link is links[-1]
             apart = sink is None and bool(measures if link.keep else beyond) if last else True
-            if apart and (link.keep or id(link) in self.cut) and id(link) not in self.arrays:
+            held = self.cut if last else self.cut | self.kept
+            if apart and (link.keep or id(link) in held) and id(link) not in self.arrays:
                 self.emit(link, (), None)
         for n, link in reversed(list(enumerate(links))):
             if id(link) in self.arrays:
@@ -167,24 +168,31 @@ def staged(leaf: Node | None, source: Spec) -> tuple[set[int], list[Choice]]:
     """Which nodes of a chain scratch should hold, from the first to the last.
 
     A node's output is needed once for every pass that a later stage asks for, and once for the last pass. Computing it again
-    costs the chain since the nearest scratch before it (or the input) and reading that; scratch is written once and read.
+    costs the chain since the nearest scratch before it (or the input) and reading that; scratch is written once, by the pass of the
+    first question about it or by one of its own, and read. What only a later scratch is made of is read once, and needs none.
     """
-    kept: set[int] = set()
+    kept: list[int] = []
     choices: list[Choice] = []
     links = leaf.chain if leaf else ()
+    asked = [array_asks(link.stage.asks) for link in links]  # passes over what each link reads
     since, read = 0.0, np.dtype(source.dtype).itemsize * READ_NS_PER_BYTE
     for n, node in enumerate(links[:-1]):
         since += node.stage.cost.ns_per_voxel
-        uses = 1 + sum(array_asks(later.stage.asks) for later in links[n + 1 :])
+        uses = 1 + sum(asked[n + 1 :])
         again = (since + read) * (uses - 1)
         size = np.dtype(node.spec.dtype).itemsize
-        scratch = size * (WRITE_NS_PER_BYTE + READ_NS_PER_BYTE * (uses - 1))
+        reads = uses - 1 if asked[n + 1] else uses
+        scratch = size * (WRITE_NS_PER_BYTE + READ_NS_PER_BYTE * reads)
         keep = uses > 1 and again > GAIN * scratch
         choices.append(Choice(node.name, uses, keep, again, scratch))
         if keep:
-            kept.add(id(node))
+            kept.append(n)
             since, read = 0.0, size * READ_NS_PER_BYTE
-    return kept, choices
+    for n, later in pairwise(list(kept)):
+        if not any(asked[n + 1 : later + 1]):
+            kept.remove(n)
+            choices[n] = replace(choices[n], uses=1, staged=False, again_ns=0.0)
+    return {id(links[n]) for n in kept}, choices
 
 
 def refuse_float_mask(name: str, spec: Spec) -> None:

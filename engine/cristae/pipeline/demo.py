@@ -2,6 +2,7 @@
 
 Mitochondria of a few cells are simulated block by block; the main job runs on the image with two worker processes, one of which is killed
 on the way; the same job runs again with other blocks; the two results are compared voxel by voxel, and one of them with the truth.
+Where a trained model comes with cristae, it ends with that: `finale`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cristae.grid import BlockGrid, Box, Shape
 from cristae.pipeline.agreement import Pairs, bias_and_spread, overlaps, paired, values_of
 from cristae.pipeline.execute import execute
 from cristae.pipeline.file import load
+from cristae.pipeline.finale import Finale, finale
 from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Outcome, Settings
 from cristae.pipeline.jobs import run_job
@@ -59,6 +61,7 @@ class Shown:
     peak: int  # bytes, of one worker process
     volume_bytes: int
     retries: int
+    finale: Finale | None  # None where there is no model
 
 
 def demo(out: Path, listen: Listener, say: Callable[[str], None], shape: Shape = SHAPE, workers: int = 2) -> Shown:
@@ -88,6 +91,7 @@ def demo(out: Path, listen: Listener, say: Callable[[str], None], shape: Shape =
     say("4. compare what was found with what is there")
     table, truth = first.files[0].final, image / "tables" / "mito" / "table.parquet"
     pairs, bias, spread = compared(image, found, truth, table, out / "truth.png")
+    end = finale(image, found, out, listen, say, workers)
     return Shown(
         image,
         table,
@@ -103,6 +107,7 @@ def demo(out: Path, listen: Listener, say: Callable[[str], None], shape: Shape =
         max(killer.peak, again.peak),
         2 * size,
         killer.retries,
+        end,
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from cristae.inference.named import is_name
 from cristae.pipeline.document import WORDS, Document, Route, nearest, read, shown
 from cristae.pipeline.entries import EXPECTED, FileEntry, PythonEntry, ShortEntry, StepEntry, checked
 from cristae.pipeline.settings import apply_settings
@@ -34,8 +35,9 @@ Known = Mapping[str, Collection[str] | None]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 INPUT = "input"
 PYTHON = "python"
-FILES = {PYTHON: "file", "flatfield": "image", "richardson_lucy": "psf", "segment": "model", "wiener": "psf"}
-"""The parameter of a step that is a path."""
+SEGMENT = "segment"
+FILES = {PYTHON: "file", "flatfield": "image", "richardson_lucy": "psf", SEGMENT: "model", "wiener": "psf"}
+"""The parameter of a step that is a path; of `segment` also the name of a model."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _step(
         for key in params:
             if key not in right:
                 raise document.wrong((*route, key), f"{name} has no parameter {key}; {nearest(key, right)}")
-    if isinstance(file := params.get(FILES.get(name, "")), str):
+    if isinstance(file := params.get(FILES.get(name, "")), str) and not (name == SEGMENT and is_name(file)):
         params[FILES[name]] = _from_file(document, file)
     labels = {step.label for step in before if step.label}
     if words.label in labels or words.label == INPUT:

@@ -120,6 +120,11 @@ def measure_job(labels: str, out: str, inputs: Inputs, image: str | None, column
     """`cristae measure LABELS --out TABLE`: the columns of every object of a label volume, or of a table of runs, layer by layer."""
     path = Path(absolute(out))
     check_suffix(path)
+    if image is None and inputs.channel is not None:
+        raise InvalidConfiguration(
+            f"--channel {inputs.channel} chooses of an image's channels, and labels are measured without one; give --image, or leave "
+            "--channel out"
+        )
     volume = replace(inputs, scene=None).open(labels)  # a scene is one of the image's
     volumes = {"input": volume}
     spec = spec_of(volume)

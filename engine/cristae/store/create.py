@@ -119,8 +119,12 @@ def publish(
         document = ome.label_document(volume.label or volume.name, *facts, source, colors or {})
     else:
         document = ome.image_document(volume.name, *facts, volume.channels, volume.dtype)
-    if volume.times_s:
-        document[ome.OWN] = {"times_s": list(volume.times_s)}
+    own: dict[str, Any] = {"times_s": list(volume.times_s)} if volume.times_s else {}
+    called = [channel.name for channel in volume.channels]
+    if volume.kind == "label" and "c" in volume.axes and called != [str(n) for n in range(len(called))]:
+        own["channels"] = called  # an image's stand where viewers look for them
+    if own:
+        document[ome.OWN] = own
     _write_group(Path(volume.path), document)
 
 

@@ -156,7 +156,7 @@ def _find_image(folder: Path, described: dict[str, Any], axes: str | None, only:
         "zarr",
         arrays,
         image.axes,
-        image.channels,
+        image.channels or ome.own_channels(described),
         "label" if is_label else "image",
         stem(folder) if is_label else None,
         image.notes,

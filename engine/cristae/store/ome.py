@@ -128,6 +128,14 @@ def times_of(described: Mapping[str, Any]) -> tuple[float, ...]:
     )
 
 
+def own_channels(described: Mapping[str, Any]) -> tuple[Channel, ...]:
+    """Names of the channels of labels, such as the layers of objects that overlap, from that attribute."""
+    own = described.get(OWN)
+    names = own.get("channels", ()) if isinstance(own, Mapping) else ()
+    sound = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(map(Channel, names)) if sound else ()
+
+
 def image_document(
     name: str,
     axes: str,
