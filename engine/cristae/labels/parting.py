@@ -17,7 +17,7 @@ from cristae.labels.components import label_spec
 
 LARGEST = 1 << 22
 """Voxels of the box in which summits, or the ground, are looked for."""
-REACH_UM, DEPTH_UM, ABOVE = 0.2, 0.08, 0.5
+REACH_UM, DEPTH_UM, ABOVE = 0.3, 0.08, 0.5
 """For tubes of 0.15 to 0.3 um radius: docs/instances.md has what was measured."""
 OWN: Mapping[str, tuple[str, ...]] = {
     "distance": ("min_separation_um", "reach_um"),
@@ -48,7 +48,7 @@ def split(
         "probability" is surest and farthest from where it falls; the last one works on the probability, without a threshold before it
     reach_um : for "distance": as far as it is measured; objects joined by a neck that is thicker than twice this stay one. By
         default twice min_separation_um, so that a separation far below the objects' radius parts nothing but thin necks.
-        For "probability": the same, about the radius of the objects; 0.2 unless given
+        For "probability": the same, about the radius of the objects; 0.3 unless given
     sigma_um : for "intensity": width of the Gaussian that smooths it
     above : for "probability": foreground is what lies above it; 0.5 unless given
     depth_um : for "probability": two summits are two objects where the saddle between them lies this much lower, or more, than the lower

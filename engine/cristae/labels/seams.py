@@ -53,7 +53,8 @@ def label_faces(ndim: int, connectivity: int, multilabel: bool) -> Measure:
 def label_ids(ndim: int, connectivity: int, multilabel: bool, min_voxels: int) -> Measure:
     """Find the canonical id of every provisional component.
 
-    The answer holds `map` ((provisional ids,) canonical id or 0), `objects` (how many are left) and `offset`.
+    The answer holds `map` ((provisional ids,) canonical id or 0), `objects` (how many are left), `offset`, and `seams`: how many of
+    them lie in several blocks, in how many parts, of which how many pairs touch.
     """
     return Measure(
         "label_ids",
