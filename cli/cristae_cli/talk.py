@@ -83,6 +83,11 @@ def sentence(event: dict[str, Any]) -> str | None:
         return f"a worker died; {event['blocks']} blocks run again"
     if kind == "slow":
         return f"blocks {event['blocks']} have run for {event['seconds']:.0f} s, far longer than the others"
+    if kind == "seams":
+        return (
+            f"seams: {event['crossing']} objects of {event['object']} cross block borders, {event['parts']} parts joined, "
+            f"{event['contested'] or 'none'} contested"
+        )
     if kind == "warning":
         return f"warning: {event['text']}"
     return None

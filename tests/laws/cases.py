@@ -194,6 +194,14 @@ def landscape(shape: Shape, dtype: str, seed: int) -> Arrays:
     return [np.where(rng.random(shape) < 0.9, found, np.finfo("float32").min).astype(dtype)]
 
 
+def chances(shape: Shape, dtype: str, seed: int) -> Arrays:
+    """A probability that is 1 over wide plains and noisy at their rims, in every other one of few values that are often equal."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=shape), 1.0)
+    found = np.clip(0.5 + 2.5 * smooth + rng.normal(0, 0.05, shape), 0, 1)
+    return [(found if seed % 2 else np.round(found * 5) / 5).astype(dtype)]
+
+
 def faint(shape: Shape, dtype: str, seed: int) -> Arrays:
     """An image whose brightest voxel shows 100, for stages whose tolerance is stated for that."""
     return [np.minimum(found, 100) for found in image(shape, dtype, seed)]
@@ -415,6 +423,9 @@ STAGES: list[Case] = [
     *_each(split, {"min_separation_um": 0.2, "by": "distance", "reach_um": 0.25}, mask, "3 bool", slack=RIM),
     *_each(split, {"min_separation_um": 0.25, "by": "intensity", "sigma_um": 0.1}, landscape, "3 float32, 2 float32",
            slack=RIM, **WEIGHED),
+    *_each(split, {"by": "probability", "above": 0.45, "depth_um": 0.03, "reach_um": 0.24}, chances, "3 float32, 2 float64",
+           slack=RIM, **WEIGHED),
+    *_each(split, {"by": "probability"}, chances, "3 float16", slack=RIM),
     *_each(label, {}, mask, "3 bool, 3 uint16, 2 uint8", reference=labels_by_scipy, **WEIGHED),
     *_each(label, {"min_diameter_um": 0.3}, mask, "3 bool, 2 bool"),
     *_each(label, {"connectivity": 1}, mask, "3 uint8, 2 bool", reference=labels_by_scipy),
@@ -479,6 +490,8 @@ SHOWN = {
     "label_ids": count_of_objects,
     "climbs": foreground,
     "climb_ids": count_of_objects,
+    "saddles": foreground,
+    "saddle_ids": count_of_objects,
     "ground_faces": nothing_of_blocks,
     "ground_holes": nothing_of_blocks,
 }

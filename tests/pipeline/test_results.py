@@ -21,7 +21,7 @@ from cristae.pipeline.job import Settings
 from cristae.pipeline.jobs import run_job
 from cristae.pipeline.operations import known
 
-FILES = {"objects.parquet", "objects.csv", "summary.csv", "columns.csv", "methods.md", "overview.png"}
+FILES = {"objects.parquet", "objects.csv", "summary.csv", "columns.csv", "seams.json", "methods.md", "overview.png"}
 TWO = """
 objects:
   mito: {steps: [{gaussian: {sigma_um: 0.12}}, {threshold: {method: otsu}}, label, {measure: [shape]}]}

@@ -5,7 +5,8 @@ to it within `min_separation_um`. What climbs to one place is one object: the wa
 without seeds that a block could miss. A step is found in the neighbourhood of its voxel, so every block finds the steps of its
 own voxels, tells its neighbours where they leave it (`climbs`), and meets theirs (`climb_ids`).
 
-    split   the stage; `climbs` are its faces, summits and steps outward, `climb_ids` what they came to
+    climbs      what each block tells: faces of its parts, summits, and steps out of it
+    climb_ids   pairs of parts that are one object, and at last the id of each part
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, inf, isfinite, prod
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
 
 from cristae.array import Array, namespace, to_host
 from cristae.blocks.measure import Answer, Measure, Partial
-from cristae.blocks.stage import At, Cost, Stage
-from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.blocks.stage import At, Cost
+from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box, Halo
-from cristae.labels.components import label_spec, relabelled
+from cristae.labels.components import relabelled
 from cristae.labels.seams import (
     face,
     face_layers,
@@ -37,102 +38,8 @@ from cristae.labels.seams import (
 )
 from cristae.labels.union import Canonical
 
-LARGEST = 1 << 22
-"""Voxels of the box around a summit in which higher ones are looked for."""
 GROUND = float(np.finfo(np.float32).min)
 """Height of what is no foreground, where heights are given."""
-BY = ("distance", "intensity")
-
-
-def split(
-    *,
-    voxel_um: tuple[float, ...],
-    min_separation_um: float,
-    by: str = "distance",
-    reach_um: float | None = None,
-    sigma_um: float = 0.0,
-) -> Stage:
-    """Part objects that touch between their summits.
-
-    Parameters
-    ----------
-    voxel_um : voxel size, (z, y, x) or (y, x)
-    min_separation_um : summits nearer than this to a higher one, with foreground between, are no objects of their own; about the
-        radius of the smallest object
-    by : a summit is where the "distance" to the ground is largest, or where the "intensity" of the raw channel is
-    reach_um : for "distance": as far as it is measured; objects joined by a neck that is thicker than twice this stay one. By
-        default twice min_separation_um, so that a separation far below the objects' radius parts nothing but thin necks
-    sigma_um : for "intensity": width of the Gaussian that smooths it
-
-    Returns
-    -------
-    A stage from a mask (by intensity: from `filters.heights`) to uint32 objects, numbered by the raster order of their first
-    voxel, 0 for ground; `label` after it keeps them apart. The result does not depend on blocks.
-    Steepest ascent as in S. Beucher, C. Lantuejoul (1979); summits as maxima of a total order, by value and then raster index.
-
-    Raises
-    ------
-    InvalidConfiguration : if a length is not above 0, or a parameter is not one of this kind of summit.
-    InvalidInput : on heights that are NaN.
-    """
-    if by not in BY:
-        raise InvalidConfiguration(f"split: by {by!r} is not one of {', '.join(BY)}")
-    lengths = {"min_separation_um": min_separation_um} | ({} if reach_um is None else {"reach_um": reach_um})
-    for name, length in lengths.items():
-        if isinstance(length, bool) or not isinstance(length, int | float) or not 0 < length < inf:
-            raise InvalidConfiguration(f"split: {name} is {length!r}, but must be a length in um above 0")
-    if (
-        isinstance(sigma_um, bool)
-        or not isinstance(sigma_um, int | float)
-        or not (isfinite(sigma_um) and sigma_um >= 0)
-    ):
-        raise InvalidConfiguration(f"split: sigma_um is {sigma_um!r}, but must be a length in um, 0 or more")
-    if by == "distance" and sigma_um:
-        raise InvalidConfiguration("split: sigma_um belongs to by: intensity; leave it out")
-    if by == "intensity" and reach_um is not None:
-        raise InvalidConfiguration("split: reach_um belongs to by: distance; leave it out")
-    reach = [int(min_separation_um / h) for h in voxel_um]
-    if prod(2 * n + 1 for n in reach) > LARGEST:
-        raise InvalidConfiguration(
-            f"split: min_separation_um {min_separation_um:g} is {max(reach)} voxels, farther than summits are looked for; lengths are "
-            "micrometres: give about the radius of the smallest object"
-        )
-    limit = None if by == "intensity" else float(reach_um or 2 * min_separation_um)
-    climb = Climb(tuple(voxel_um), float(min_separation_um), limit)
-    params: dict[str, Any] = {"by": by, "min_separation_um": min_separation_um}
-    params |= {"sigma_um": sigma_um} if limit is None else {"reach_um": limit}
-    climbs = Measure(
-        "climbs",
-        params,
-        partial(_climbs, climb=climb),
-        merge_faces,
-        number_blocks,
-        climb.halo,
-        cost=climb.cost,
-        keeps_parts=True,
-    )
-    ids = Measure(
-        "climb_ids",
-        params,
-        _meetings,
-        merge_pairs,
-        Canonical(0),
-        ((0, 0),) * len(voxel_um),
-        cost=Cost(bytes_per_voxel=1.0, ns_per_voxel=0.4),
-        asks={"faces": climbs},
-        reads_array=False,
-    )
-    return Stage(
-        "split",
-        params,
-        partial(_ids, climb=climb),
-        climb.halo,
-        output=label_spec,
-        cost=climb.cost,
-        asks={"faces": climbs, "ids": ids},
-        boundary="ends",
-        blockwise=True,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +92,35 @@ class Climb:
         return ids.reshape(shape), n, steps, summit
 
 
+def climbs(params: Mapping[str, Any], climb: Climb) -> Measure:
+    """Part each block, and tell its neighbours."""
+    return Measure(
+        "climbs",
+        params,
+        partial(_climbs, climb=climb),
+        merge_faces,
+        number_blocks,
+        climb.halo,
+        cost=climb.cost,
+        keeps_parts=True,
+    )
+
+
+def climb_ids(params: Mapping[str, Any], climb: Climb) -> Measure:
+    """Find the canonical id of every part of a block."""
+    return Measure(
+        "climb_ids",
+        params,
+        _meetings,
+        merge_pairs,
+        Canonical(0),
+        ((0, 0),) * len(climb.voxel_um),
+        cost=Cost(bytes_per_voxel=1.0, ns_per_voxel=0.4),
+        asks={"faces": climbs(params, climb)},
+        reads_array=False,
+    )
+
+
 def _climbs(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb) -> Partial:
     raw, n, steps, summit = climb(array, at)
     order, begin, voxels = provisional(raw, n)
@@ -205,8 +141,11 @@ def _climbs(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb
 
 
 def _meetings(*, at: At, answers: Mapping[str, Answer]) -> Partial:
-    """Pairs of provisional ids of this block and others that a step out of it joins."""
-    parts, begin = answers["faces"].parts, answers["faces"].arrays["offset"]
+    return steps_met(at, answers["faces"].parts, answers["faces"].arrays["offset"])
+
+
+def steps_met(at: At, parts: Mapping[int, Partial], begin: np.ndarray) -> Partial:
+    """Pairs of provisional ids of this block and others that a step out of it joins. begin : where each block's ids begin."""
     mine = parts[at.index]
     if not mine["to"].size:
         return merge_pairs([])
@@ -248,7 +187,8 @@ def _at_face(part: Partial, at: At, other: int, goal: np.ndarray) -> np.ndarray:
     return found
 
 
-def _ids(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb) -> Array:
+def parted(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb) -> Array:
+    """`apply` of the stage: canonical ids of a block."""
     raw, n, _, _ = climb(array, at)
     return namespace(array).asarray(relabelled(raw, n, at, answers))
 

@@ -13,8 +13,9 @@ of 1 or -1 leaves one line, or one voxel, of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from itertools import product
 from typing import Any, Literal
@@ -52,7 +53,8 @@ def label_faces(ndim: int, connectivity: int, multilabel: bool) -> Measure:
 def label_ids(ndim: int, connectivity: int, multilabel: bool, min_voxels: int) -> Measure:
     """Find the canonical id of every provisional component.
 
-    The answer holds `map` ((provisional ids,) canonical id or 0), `objects` (how many are left) and `offset`.
+    The answer holds `map` ((provisional ids,) canonical id or 0), `objects` (how many are left), `offset`, and `seams`: how many of
+    them lie in several blocks, in how many parts, of which how many pairs touch.
     """
     return Measure(
         "label_ids",
@@ -265,19 +267,18 @@ class Meetings:
         mine = parts[at.index]
         own = [face(mine, at.grid, at.index, axis, 1) for axis in range(len(at.grid.shape))]
         found = []
-        for offset, other in neighbours(at.grid, at.index, self.connectivity):
-            axis, step = leading(offset)
+        for other, offset, near_of, far_of in ahead(at, self.connectivity):
+            axis, _ = leading(offset)
             near = own[axis]
-            if step < 0 or near is None:
+            if near is None:
                 continue
             theirs = parts[other]
             far = face(theirs, at.grid, other, axis, 0)
             if far is None:
                 continue
-            steps = offset[axis + 1 :]
             packed = meetings(
-                _plane(near[_lines(steps, near.ndim)], axis),
-                _plane(far[_lines(tuple(-d for d in steps), far.ndim)], axis),
+                near_of(near),
+                far_of(far),
                 self.connectivity - int(np.count_nonzero(offset)),
                 self.multilabel,
                 mine["value"] if self.multilabel else _NO_VALUES,
@@ -291,6 +292,24 @@ class Meetings:
 
 
 _NO_VALUES = np.empty(0, np.int64)
+
+Facing = Callable[[np.ndarray], np.ndarray]
+
+
+def ahead(at: At, reach: int) -> Iterator[tuple[int, Shape, Facing, Facing]]:
+    """Each block after this one, at most `reach` axes away: its number and offset, and what takes the voxels that face each other,
+    as rows and columns, from a last layer of this block and from a first layer of that one."""
+    for offset, other in neighbours(at.grid, at.index, reach):
+        axis, step = leading(offset)
+        if step < 0:
+            continue
+        steps = offset[axis + 1 :]
+        back = tuple(-d for d in steps)
+        yield other, offset, partial(_facing, axis=axis, steps=steps), partial(_facing, axis=axis, steps=back)
+
+
+def _facing(layer: np.ndarray, axis: int, steps: Shape) -> np.ndarray:
+    return _plane(layer[_lines(steps, layer.ndim)], axis)
 
 
 def _lines(steps: Shape, ndim: int) -> tuple[Any, ...]:

@@ -29,7 +29,12 @@ class Canonical:
         ids, objects = canonical(
             faces["offset"], faces["first"], faces["voxels"], merged["pairs"], min_voxels=self.min_voxels
         )
-        return {"map": ids, "objects": np.array(objects, np.int64), "offset": faces["offset"]}
+        return {
+            "map": ids,
+            "objects": np.array(objects, np.int64),
+            "offset": faces["offset"],
+            "seams": np.array(crossing(ids, merged["pairs"]), np.int64),
+        }
 
     def ready(self) -> None:
         """Load the compiled loops, for arrays as a stored answer gives them."""
@@ -37,6 +42,16 @@ class Canonical:
         for array in (offset, first, voxels):
             array.flags.writeable = False
         canonical(offset, first, voxels, np.zeros((0, 2), np.int64), min_voxels=self.min_voxels)
+
+
+def crossing(ids: np.ndarray, pairs: np.ndarray) -> tuple[int, int, int]:
+    """Of objects in several blocks: how many, how many parts they have, and how many pairs of parts touch.
+
+    ids : (provisional ids,) canonical ids. pairs : (k, 2) those that touch, each once; the two of a pair lie in different blocks
+    """
+    joined = pairs[ids[pairs[:, 0]] > 0]
+    parts = np.unique(joined)
+    return len(np.unique(ids[parts])), len(parts), len(joined)
 
 
 def canonical(

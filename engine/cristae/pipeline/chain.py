@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from cristae.blocks.stage import Spec
 from cristae.blocks.work import Ref
 from cristae.errors import InvalidConfiguration
@@ -115,8 +117,16 @@ def _to_label(item: Object, step: Step, parent: Node | None, spec: Spec) -> tupl
 
 
 def _to_split(step: Step, parent: Node | None, spec: Spec, raw: Ref) -> Node | None:
-    """The landscape that `split` climbs, where it is not the mask itself."""
+    """The landscape that `split` climbs, where it is not the mask or the probability itself."""
     before = parent.spec if parent else spec
+    if step.params.get("by") == "probability":
+        if np.dtype(before.dtype).kind != "f":
+            made = "the image" if parent is None else parent.name
+            raise InvalidConfiguration(
+                f"step split by probability needs a probability, such as segment gives, but gets {before.dtype} of {made}; put it after "
+                "segment, without threshold between, and say above: 0.5"
+            )
+        return parent
     refuse_float_mask("split", before)
     if step.params.get("by") != "intensity":
         return parent

@@ -138,6 +138,8 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
             gen.lose(generation, lost)
             work = replace(work, lost=totals.lost)
             found = finish_outputs(job, work, generation, journal.damaged_files, journal.grown)
+            for name in (name for name in found if name.startswith("seams of ")):
+                events({"event": "seams", "object": name.removeprefix("seams of "), **found[name]})
             publish_outputs(job, generation, work.lost)
             share(job, generation, totals.lost)
             sweep(generation, *(p for p in job.finals if p.is_dir()))

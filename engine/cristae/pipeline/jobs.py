@@ -264,7 +264,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             item.name, seen_in, built.steps, columns.get(item.name, ()), volumes, inputs, backgrounds.get(item.name, 0)
         )
         files += result_files(
-            folder, item.name, built.table, built.cuts, built.overview, text, images, in_store, left_out
+            folder, item.name, built.table, built.cuts, built.overview, built.seams, text, images, in_store, left_out
         )
     _refuse_alike(arrays, images)
     return Job(

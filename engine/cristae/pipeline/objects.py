@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -13,6 +14,7 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.blocks.work import Asked, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.grid import Shape
 from cristae.morphology.intensity import SUBTRACTED, intensity
 from cristae.pipeline.chain import chain_of, said_where
 from cristae.pipeline.compile import Choice, Node, Passes, cuts, staged
@@ -59,6 +61,7 @@ class ObjectPasses:
     table: Table | None
     overview: str | None  # key of the answer that holds its projections
     cuts: tuple[Cut, ...]  # thresholds, in the order of the steps
+    seams: str | None  # key of the answer that counts the objects in several blocks
     steps: tuple[Stage, ...]
     kept: Mapping[str, tuple[Stage, ...]]  # steps that give each array that is kept
 
@@ -90,6 +93,10 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     passes.answer_for(leaf)
     thresholds = list(_cuts(item.name, leaf, passes))
     asked += tuple(noted for _, noted in thresholds if noted is not None)
+    seams = f"{item.name}/noted/seams" if labelled else None
+    if seams is not None:
+        ids = leaf.stage.asks["ids"]
+        asked += (Asked(seams, _note(ids, "seams", (3,)), {"found": passes.ask(leaf.parent, ids)}),)
     passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
     made = Table(item.name, item.name, groups, holder, background) if table is not None else None
     return ObjectPasses(
@@ -99,6 +106,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         made,
         key,
         tuple(cut for cut, _ in thresholds),
+        seams,
         tuple(node.stage for node in leaf.chain),
         {passes.arrays[id(n)]: tuple(link.stage for link in n.chain) for n in leaf.chain if n.keep},
     )
@@ -116,23 +124,32 @@ def _cuts(name: str, leaf: Node, passes: Passes) -> Iterator[tuple[Cut, Asked | 
             key = f"{name}/noted/{node.name}"
             yield (
                 Cut(node.name, None, key, found.scope),
-                Asked(key, _note(found), {"found": passes.ask(node.parent, found)}),
+                Asked(key, _note(found, "value"), {"found": passes.ask(node.parent, found)}),
             )
 
 
-def _note(found: Measure) -> Measure:
-    """A measure that says again what another found, so that the last pass of a run knows it."""
+def _note(found: Measure, name: str, shape: Shape = ()) -> Measure:
+    """A measure that says again what another found, so that the last pass of a run knows it. name, shape : of that array"""
     return Measure(
-        "noted", {}, _again, _once, None, found.halo, found.scope, Cost(0.0, 0.0), {"found": found}, reads_array=False
+        "noted" if name == "value" else name,
+        {},
+        partial(_again, name=name),
+        partial(_once, name=name, shape=shape),
+        None,
+        found.halo,
+        found.scope,
+        Cost(0.0, 0.0),
+        {"found": found},
+        reads_array=False,
     )
 
 
-def _again(*, at: At, answers: Mapping[str, Answer]) -> Partial:
-    return {"value": np.array([answers["found"].number("value")], np.float64)}
+def _again(*, at: At, answers: Mapping[str, Answer], name: str) -> Partial:
+    return {name: np.asarray(answers["found"].arrays[name], np.float64)[np.newaxis]}
 
 
-def _once(partials: Sequence[Partial]) -> Partial:
-    return {"value": np.unique(np.concatenate([np.empty(0), *(p["value"] for p in partials)]))}
+def _once(partials: Sequence[Partial], name: str, shape: Shape) -> Partial:
+    return {name: np.unique(np.concatenate([np.empty((0, *shape)), *(p[name] for p in partials)]), axis=0)}
 
 
 def _background(step: Step | None, groups: Sequence[Group]) -> float:

@@ -95,10 +95,22 @@ def _sure(folder: Path) -> list[str]:
         size = " x ".join(map(str, work.block))
         found += [
             f"<li>Computed in {blocks} block{'s' * (blocks > 1)} of at most {size} voxels. Objects that cross blocks are joined where they "
-            "touch, exactly: the labels are those of the whole image, and there is no seam to report.</li>",
+            f"touch, exactly: the labels are those of the whole image.{_crossing(folder)}</li>",
             f"<li>{audited}</li>",
         ]
     return ["<h2>Seams and audit</h2>", f"<ul>{''.join(found)}</ul>"]
+
+
+def _crossing(folder: Path) -> str:
+    """What the seam report of this folder says."""
+    path = folder / "seams.json"
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_bytes())
+    return (
+        f" {found['crossing']} object{'s' * (found['crossing'] != 1)} of {escape(found['object'])} lies in more than one block, in "
+        f"{found['parts']} parts; {found['contested'] or 'none'} contested."
+    )
 
 
 def write_report(folder: Path, by: str | None = None) -> Path:

@@ -4,6 +4,7 @@
     overview.png                   projections with the outlines of the labels
     summary.csv                    a row for each image and time point
     columns.csv                    unit and definition of each column
+    seams.json                     how many objects lie in several blocks, and how often their parts were joined
     methods.md                     a paragraph with versions and parameters
 
 Each is a writer: called with a path, it writes itself there from the answers of the run.
@@ -27,6 +28,7 @@ from cristae.blocks.work import Frame, Image, Work, group_of
 from cristae.morphology.rows import segments, total
 from cristae.pipeline.job import FileOutput
 from cristae.pipeline.overview import Overview, overview_name
+from cristae.pipeline.seaming import Seams
 from cristae.pipeline.tables import Description, Table
 from cristae.store.bundle import Bundle, write_bytes
 
@@ -150,6 +152,7 @@ def result_files(
     table: Table | None,
     cuts: tuple[Cut, ...],
     overview: str | None,
+    seams: str | None,
     text: str,
     images: Sequence[Image],
     in_store: bool,
@@ -166,6 +169,8 @@ def result_files(
             FileOutput(folder / "summary.csv", Summary(table, cuts, left_out)),
             FileOutput(folder / "columns.csv", Columns(table)),
         ]
+    if seams is not None:
+        files.append(FileOutput(folder / "seams.json", Seams(item, seams)))
     files.append(FileOutput(folder / "methods.md", Text(text)))
     if overview is not None:
         files += [
