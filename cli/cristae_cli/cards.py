@@ -9,6 +9,12 @@ from typing import Any
 
 AXES = {2: "yx", 3: "zyx"}
 
+SHORT = {
+    "course": "all settings of the training are in --json",
+    "familiarity": "how its tiles looked; cristae check-model compares an image with them",
+}
+"""Parts of a training that are too long for a line."""
+
 
 def show_models(models: Sequence[Any], as_json: bool) -> None:
     """A row for each model."""
@@ -69,7 +75,7 @@ def show_model(model: Any, as_json: bool) -> None:
         ("tile", f"{_times(card.tile)} voxels, in steps of {_times(card.stride)}"),
         ("sees", reach),
         ("work", f"{card.multiplications:,.0f} multiplications a voxel"),
-        *[(f"training {key}", _said(value)) for key, value in card.training.items()],
+        *[(f"training {key}", SHORT.get(key) or _said(value)) for key, value in card.training.items()],
         *[(f"score {key}", _said(value)) for key, value in card.scores.items()],
     ]
     width = max(len(name) for name, _ in rows)

@@ -81,7 +81,7 @@ def segment(
 
     from cristae.inference.named import model_of
     from cristae.pipeline.jobs import run_job
-    from cristae.pipeline.segmenting import Wish, pipeline_of, remarks, require, written
+    from cristae.pipeline.segmenting import LOOKED_AT, Wish, likeness_of, pipeline_of, remarks, require, written
     from cristae_cli.talk import say
 
     groups = tuple(word.strip() for word in measure.split(","))
@@ -97,6 +97,8 @@ def segment(
     if not dry_run:
         require(found)
     job = run_job(pipeline, inputs, out, o.inputs(axes, voxel_um, frame_interval_s, None, time, scene, crop))
+    for image in job.images[:LOOKED_AT]:
+        say(likeness_of(found, image.volumes["input"], channel))
     for remark in dict.fromkeys(one for image in job.images for one in remarks(found, image.volumes["input"])):
         say(remark)
     settings = o.settings(cluster, memory, block, device, fresh, pyramid=pyramid)

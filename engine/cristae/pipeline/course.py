@@ -276,13 +276,14 @@ def _simulated(
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in simulate.look.model_dump().items()}
     scenes = tuple(_scenes(s) for s in simulate.scenes)
 
-    def of(own: int, chunks: int, again: bool) -> Simulated:
-        crop = tuple(data.crop)
-        lessons = Lessons(scenes, crop, card.voxel_um, own, simulate.exposures, simulate.crops, Look(**given))
+    def of(own: int, chunks: int, again: bool, fewer: int = 1) -> Simulated:
+        each = [max(1, n // fewer) for n in (simulate.exposures, simulate.crops)]
+        lessons = Lessons(scenes, tuple(data.crop), card.voxel_um, own, *each, Look(**given))
         return Simulated(lessons, card, chunks, Variety(**data.vary.model_dump()), again)
 
     judges = simulate.exam
-    return of(seed, simulate.lessons, False), of(seed + 10_000, judges, True), of(seed + 20_000, judges, True)
+    # The test sees less of each scene, and more scenes.
+    return of(seed, simulate.lessons, False), of(seed + 10_000, judges, True), of(seed + 20_000, 4 * judges, True, 4)
 
 
 def _scenes(entry: ScenesEntry) -> Scenes:

@@ -22,6 +22,7 @@ from cristae.grid import Box
 from cristae.inference.appearance import LEAST, features, names_of
 from cristae.inference.card import Card, read_card
 from cristae.inference.familiarity import KEY, Compared, compared, holds_something
+from cristae.inference.named import model_path
 from cristae.inference.normalisation import brightness
 from cristae.inference.segment import VOXEL_TOLERANCE
 from cristae.pipeline.inputs import Inputs
@@ -78,15 +79,10 @@ class Familiar:
         }
 
 
-def model_path(model: str) -> str:
-    """The file of a model that a user named; the one place that would know models by a name."""
-    return model
-
-
 def check_model(model: str, image: str, inputs: Inputs) -> Familiar:
     """How far an image is from what a model was trained on.
 
-    model : a model file, whose card holds a reference
+    model : a name or a file, whose card holds a reference
     image : any image that opens; of a recording the first time point that `inputs` names
 
     Raises
@@ -97,7 +93,7 @@ def check_model(model: str, image: str, inputs: Inputs) -> Familiar:
     path = model_path(model)
     card, _ = read_card(path)
     volume = inputs.open(image)
-    return familiar(card, Path(path).name, volume, one_channel(volume, inputs.channel), inputs.frames(0, volume)[0].t)
+    return familiar(card, path.name, volume, one_channel(volume, inputs.channel), inputs.frames(0, volume)[0].t)
 
 
 def familiar(card: Card, name: str, volume: Volume, channel: int, t: int = 0) -> Familiar:

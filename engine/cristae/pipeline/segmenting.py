@@ -15,10 +15,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from cristae.errors import InvalidConfiguration
+from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.inference.familiarity import KEY
 from cristae.inference.named import Model, model_of
 from cristae.inference.network import needed
+from cristae.pipeline.familiar import familiar
 from cristae.pipeline.file import NAME, Object, PipelineFile, Step
+from cristae.pipeline.objects import one_channel
 from cristae.store.volume import Volume
 
 GROUPS = ("shape", "intensity")
@@ -146,6 +149,20 @@ def require(model: Model) -> None:
     needed("torch")
     if model.card.architecture != "unet":
         needed("monai")
+
+
+LOOKED_AT = 3
+"""Images of a command that are compared with what a model was trained on; the others are likely from the same microscope."""
+
+
+def likeness_of(model: Model, image: Volume, channel: str | int | None) -> str:
+    """How far an image is from what a model was trained on, or why that cannot be said; see `familiar`."""
+    if KEY not in model.card.training:
+        return f"{model.name} says nothing of its training images, so how far this one is from them is not known"
+    try:
+        return f"{image.name}: {familiar(model.card, model.name, image, one_channel(image, channel)).sentence}"
+    except (InvalidConfiguration, InvalidInput) as error:
+        return f"not compared with the training images: {error}"
 
 
 def remarks(model: Model, image: Volume) -> list[str]:

@@ -197,7 +197,9 @@ def _tensors(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _training(course: Course, done: Progress) -> dict[str, Any]:
     """What the card says of how the model came about."""
+    kind = "simulated scenes" if course.simulated else f"{course.lessons.chunks} images"
     return {
+        "data": f"{kind}, course {course.name}",
         "course": course.entry.model_dump(mode="json", by_alias=True, exclude_none=True),
         "cristae": __version__,
         "examples": int(sum(row["examples"] for row in done.history)),
