@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import prod
 
 import numpy as np
 
@@ -99,9 +100,17 @@ class Passes:
         if measure.reads_array:
             self.emit(node, (asked,), None)
         else:
-            grid = self.arrays.get(id(node)) or self.source.array
-            self.passes.append(Pass(key, None, (), (), (asked,), None, grid))
+            array, through = self.walked(node)
+            self.passes.append(Pass(key, None, (), (), (asked,), None, array, through))
         return key
+
+    def walked(self, node: Node | None) -> tuple[str, tuple[Stage, ...]]:
+        """The nearest array at or before a node, and what brings its grid to the node's."""
+        links: list[Stage] = []
+        while node is not None and id(node) not in self.arrays:
+            links = [node.stage, *links] if node.stage.regrids else links
+            node = node.parent
+        return self.arrays[id(node)] if node is not None else self.source.array, tuple(links)
 
     def emit(self, node: Node | None, measures: tuple[Asked, ...], sink: Target | None) -> None:
         source, links = self.source, list(node.chain) if node else []
@@ -137,13 +146,21 @@ class Passes:
 
 
 def cuts(leaf: Node | None) -> set[int]:
-    """Nodes whose output a later one reads beyond the block, though they can give no more than the block itself."""
+    """Nodes whose output must lie in an array.
+
+    A later one reads it beyond the block, though they can give no more than the block itself; or the next one is the first on a grid
+    of its own, whose blocks are not theirs.
+    """
     links = leaf.chain if leaf else ()
     return {
         id(node)
         for n, node in enumerate(links)
-        if node.stage.blockwise and any(_reaches(later.stage) for later in links[n + 1 :])
+        if (node.stage.blockwise and any(_reaches(later.stage) for later in links[n + 1 :])) or _ends_a_grid(links, n)
     }
+
+
+def _ends_a_grid(links: Sequence[Node], n: int) -> bool:
+    return n + 1 < len(links) and links[n + 1].stage.regrids
 
 
 def _reaches(stage: Stage) -> bool:
@@ -167,19 +184,21 @@ def staged(leaf: Node | None, source: Spec) -> tuple[set[int], list[Choice]]:
     """Which nodes of a chain scratch should hold, from the first to the last.
 
     A node's output is needed once for every pass that a later stage asks for, and once for the last pass. Computing it again
-    costs the chain since the nearest scratch before it (or the input) and reading that; scratch is written once and read.
+    costs the chain since the nearest scratch before it (or the input) and reading that; scratch is written once and read. Prices are
+    for each voxel of the image. The last node of a grid is staged whatever it costs.
     """
     kept: set[int] = set()
     choices: list[Choice] = []
     links = leaf.chain if leaf else ()
-    since, read = 0.0, np.dtype(source.dtype).itemsize * READ_NS_PER_BYTE
+    since, read, before, voxels = 0.0, np.dtype(source.dtype).itemsize * READ_NS_PER_BYTE, 1.0, prod(source.shape)
     for n, node in enumerate(links[:-1]):
-        since += node.stage.cost.ns_per_voxel
+        since += node.stage.cost.ns_per_voxel * before
+        before = prod(node.spec.shape) / voxels
         uses = 1 + sum(array_asks(later.stage.asks) for later in links[n + 1 :])
         again = (since + read) * (uses - 1)
-        size = np.dtype(node.spec.dtype).itemsize
+        size = np.dtype(node.spec.dtype).itemsize * before
         scratch = size * (WRITE_NS_PER_BYTE + READ_NS_PER_BYTE * (uses - 1))
-        keep = uses > 1 and again > GAIN * scratch
+        keep = _ends_a_grid(links, n) or (uses > 1 and again > GAIN * scratch)
         choices.append(Choice(node.name, uses, keep, again, scratch))
         if keep:
             kept.add(id(node))
