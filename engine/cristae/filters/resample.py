@@ -70,8 +70,7 @@ def resample(*, to_um: Any, voxel_um: tuple[float, ...], how: str = "linear") ->
         partial(_resampled, how=how),
         no_halo(len(voxel_um)),
         output=partial(_spec, to=to, how=how),
-        # A plane of the input, or its share of the output, waits in float64 between two axes.
-        cost=Cost(8.0 if how == "linear" else 1.0, (4.0 + 8.0 * ratio) if how == "linear" else (1.0 + ratio)),
+        cost=Cost(1.0, (4.0 + 8.0 * ratio) if how == "linear" else (1.0 + ratio)),
         reads=Reads(how),
         boundary="ends",
         voxel_um=tuple(voxel_um),
@@ -131,9 +130,8 @@ def _resampled(array: Array, *, at: At, answers: Mapping[str, Answer], how: str)
     ]
     first = at.reads[0].start
     if how == "nearest":
-        for axis, (start, t) in enumerate(zip(first, along, strict=True)):
-            array = namespace(array).take(array, namespace(array).asarray(t.first - start), axis=axis)
-        return array
+        xp = namespace(array)
+        return array[xp.ix_(*(xp.asarray(t.first - start) for start, t in zip(first, along, strict=True)))]
     from cristae.filters import resample_kernel
 
     return pick(array, resampled, numpy=resample_kernel.resampled)(array, first, along)

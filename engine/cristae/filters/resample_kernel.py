@@ -1,4 +1,4 @@
-"""Resampling, compiled: along z into a plane, along y into a row, along x into the result, as `resample.resampled` does."""
+"""Resampling, compiled: along z into a strip, along y into a row, along x into the result, as `resample.resampled` does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import numpy as np
 from cristae.compiled import njit
 from cristae.filters.gaussian_kernel import in_space
 from cristae.filters.resample import Taps
+
+STRIP = 32
+"""Rows of the result that are made together: what they need of a plane stays in cache."""
 
 
 def resampled(array: np.ndarray, first: tuple[int, ...], along: Sequence[Taps]) -> np.ndarray:
@@ -30,24 +33,31 @@ def resampled(array: np.ndarray, first: tuple[int, ...], along: Sequence[Taps]) 
 def _planes(source, sides, out):  # type: ignore[no-untyped-def]
     """All of `out`. source : (z, y, x). sides : first, many and weights of z, y, x, of which `first` counts in `source`."""
     (fz, cz, wz), (fy, cy, wy), (fx, cx, wx) = sides
-    ny, nx = source.shape[1], source.shape[2]
-    plane = np.empty((ny, nx), np.float64)
+    nx = source.shape[2]
+    rows = 1
+    for start in range(0, out.shape[1], STRIP):
+        last = min(start + STRIP, out.shape[1]) - 1
+        rows = max(rows, fy[last] + cy[last] - fy[start])
+    strip = np.empty((rows, nx), np.float64)
     row = np.empty(nx, np.float64)
     for z in range(out.shape[0]):
-        plane[:] = 0.0
-        for k in range(cz[z]):
-            w = wz[z, k]
-            for y in range(ny):
-                for x in range(nx):
-                    plane[y, x] += w * np.float64(source[fz[z] + k, y, x])
-        for y in range(out.shape[1]):
-            row[:] = 0.0
-            for k in range(cy[y]):
-                w = wy[y, k]
-                for x in range(nx):
-                    row[x] += w * plane[fy[y] + k, x]
-            for x in range(out.shape[2]):
-                total = 0.0
-                for k in range(cx[x]):
-                    total += wx[x, k] * row[fx[x] + k]
-                out[z, y, x] = np.float32(total)
+        for start in range(0, out.shape[1], STRIP):
+            stop = min(start + STRIP, out.shape[1])
+            low, high = fy[start], fy[stop - 1] + cy[stop - 1]
+            strip[:] = 0.0
+            for k in range(cz[z]):
+                w = wz[z, k]
+                for y in range(low, high):
+                    for x in range(nx):
+                        strip[y - low, x] += w * np.float64(source[fz[z] + k, y, x])
+            for y in range(start, stop):
+                row[:] = 0.0
+                for k in range(cy[y]):
+                    w = wy[y, k]
+                    for x in range(nx):
+                        row[x] += w * strip[fy[y] + k - low, x]
+                for x in range(out.shape[2]):
+                    total = 0.0
+                    for k in range(cx[x]):
+                        total += wx[x, k] * row[fx[x] + k]
+                    out[z, y, x] = np.float32(total)

@@ -16,6 +16,7 @@ from cristae.blocks.stage import Spec, Stage
 from cristae.blocks.work import Image
 from cristae.errors import InvalidConfiguration
 from cristae.filters import resample
+from cristae.grid import Shape
 from cristae.pipeline.compile import Node
 from cristae.pipeline.file import Object, Step
 from cristae.pipeline.operations import build
@@ -122,7 +123,10 @@ def refuse_unlike(name: str, steps: Sequence[Stage], images: Sequence[Image]) ->
     if not any(stage.regrids for stage in steps):
         return
     seen: dict[str, tuple[str, tuple[float, ...]]] = {}
-    for image in {i.volumes["input"].spatial_shape: i for i in reversed(images)}.values():
+    shapes: dict[Shape, Image] = {}
+    for image in images:
+        shapes.setdefault(image.volumes["input"].spatial_shape, image)
+    for image in shapes.values():
         volume = image.volumes["input"]
         spec = Spec(volume.spatial_shape, volume.dtype, volume.voxel_um)
         for n, stage in enumerate(steps):
