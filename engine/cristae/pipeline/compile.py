@@ -163,6 +163,10 @@ def _ends_a_grid(links: Sequence[Node], n: int) -> bool:
     return n + 1 < len(links) and links[n + 1].stage.regrids
 
 
+def _last_of_grid(links: Sequence[Node], n: int) -> int:
+    return next((k for k in range(n, len(links)) if _ends_a_grid(links, k)), len(links) - 1)
+
+
 def _reaches(stage: Stage) -> bool:
     return stage.reads is not None or any(before or after for before, after in stage.halo)
 
@@ -183,7 +187,7 @@ def array_asks(measures: Mapping[str, Measure]) -> int:
 def staged(leaf: Node | None, source: Spec) -> tuple[set[int], list[Choice]]:
     """Which nodes of a chain scratch should hold, from the first to the last.
 
-    A node's output is needed once for every pass that a later stage asks for, and once for the last pass. Computing it again
+    A node's output is needed once for every pass that a later stage of its grid asks for, and once for the last pass. Computing it again
     costs the chain since the nearest scratch before it (or the input) and reading that; scratch is written once and read. Prices are
     for each voxel of the image. The last node of a grid is staged whatever it costs.
     """
@@ -194,7 +198,7 @@ def staged(leaf: Node | None, source: Spec) -> tuple[set[int], list[Choice]]:
     for n, node in enumerate(links[:-1]):
         since += node.stage.cost.ns_per_voxel * before
         before = prod(node.spec.shape) / voxels
-        uses = 1 + sum(array_asks(later.stage.asks) for later in links[n + 1 :])
+        uses = 1 + sum(array_asks(later.stage.asks) for later in links[n + 1 : _last_of_grid(links, n + 1) + 1])
         again = (since + read) * (uses - 1)
         size = np.dtype(node.spec.dtype).itemsize * before
         scratch = size * (WRITE_NS_PER_BYTE + READ_NS_PER_BYTE * (uses - 1))
