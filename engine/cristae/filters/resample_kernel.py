@@ -8,24 +8,28 @@ import numpy as np
 
 from cristae.compiled import njit
 from cristae.filters.gaussian_kernel import in_space
-from cristae.filters.resample import Taps
 
 STRIP = 32
 """Rows of the result that are made together: what they need of a plane stays in cache."""
 
+Side = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-def resampled(array: np.ndarray, first: tuple[int, ...], along: Sequence[Taps]) -> np.ndarray:
+
+def resampled(array: np.ndarray, first: tuple[int, ...], along: Sequence[Side]) -> np.ndarray:
     """float32 by three sums in float64, each in the order of the voxels.
 
     array : (z, y, x) or (y, x), any real type; its first voxel lies at `first` of the volume
+    along : for each axis `resample.Taps`
     """
     source, _ = in_space(array, tuple(slice(0, n) for n in array.shape))
     missing = 3 - array.ndim
-    one = Taps(np.zeros(1, np.int64), np.ones(1, np.int64), np.ones((1, 1)))
-    sides = [one] * missing + [Taps(t.first - a, t.many, t.weights) for t, a in zip(along, first, strict=True)]
-    out = np.empty(tuple(len(t.first) for t in sides), np.float32)
+    one = (np.zeros(1, np.int64), np.ones(1, np.int64), np.ones((1, 1)))
+    sides = [one] * missing + [
+        (taken - a, many, weights) for (taken, many, weights), a in zip(along, first, strict=True)
+    ]
+    out = np.empty(tuple(len(taken) for taken, _, _ in sides), np.float32)
     if out.size:
-        _planes(source, tuple(tuple(t) for t in sides), out)
+        _planes(source, tuple(sides), out)
     return out.reshape(out.shape[missing:])
 
 

@@ -21,6 +21,8 @@ from cristae.errors import InvalidConfiguration
 
 WRITE_NS_PER_BYTE = 4.0
 READ_NS_PER_BYTE = 1.5
+SEVERAL = 4.0
+"""Voxels that are read for each that is given, above which a block is not read while another is computed."""
 GAIN = 2.0
 """A scratch must save this many times what it costs: it also takes disk, and a pass of its own to repair."""
 
@@ -112,6 +114,11 @@ class Passes:
             node = node.parent
         return self.arrays[id(node)] if node is not None else self.source.array, tuple(links)
 
+    def shrinks(self, link: Node) -> float:
+        """How many voxels a node reads for each that it gives."""
+        before = link.parent.spec if link.parent is not None else self.source_spec
+        return prod(before.shape) / prod(link.spec.shape)
+
     def emit(self, node: Node | None, measures: tuple[Asked, ...], sink: Target | None) -> None:
         source, links = self.source, list(node.chain) if node else []
         # A result that is kept, or that is read further than its block, is there before anything else is made of it.
@@ -141,6 +148,7 @@ class Passes:
                 measures,
                 sink.name if sink else None,
                 joins={n: link.beside for n, link in enumerate(links) if link.beside is not None},
+                ahead=not links or self.shrinks(links[0]) <= SEVERAL,
             )
         )
 

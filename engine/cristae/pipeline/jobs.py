@@ -232,6 +232,9 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     for item in holders_first(pipeline.objects):
         try:
             built = object_passes(item, volumes[0], inputs.channel)
+            apart[item.name] = built.apart
+            refuse_apart(item, apart, spec_of(volumes[0]), in_store)
+            refuse_unlike(item.name, built.steps, images)
         except InvalidConfiguration as error:
             if pipeline.path is None or pipeline.path in str(error):
                 raise
@@ -241,9 +244,6 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
             raise InvalidConfiguration(
                 f"{pipeline.path}: object {item.name} is within {item.within}, which ends in {ends[item.within]}, not in labels"
             )
-        refuse_unlike(item.name, built.steps, images)
-        apart[item.name] = built.apart
-        refuse_apart(item, apart, spec_of(volumes[0]), in_store)
         passes += built.passes
         targets += built.targets
         choices += built.choices
