@@ -60,6 +60,15 @@ class Trap:
         return Path.touch, (self.trace,)
 
 
+def test_a_header_as_long_as_a_pickle_begins_is_a_header(tmp_path: Path) -> None:
+    firsts = set()
+    for size in range(256):
+        path = with_card(tiny(), tmp_path, f"{size}.safetensors", training={"note": "x" * size})
+        assert read_card(path)[0].training["note"] == "x" * size
+        firsts.add(Path(path).read_bytes()[0])
+    assert 0x80 in firsts
+
+
 @pytest.mark.parametrize("name", ["m.pt", "m.pth", "m.PKL", "m.ckpt", "m.bin", "m.safetensors"])
 def test_a_pickle_is_refused_and_not_run(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(pickle.dumps(Trap(tmp_path / "trace")))

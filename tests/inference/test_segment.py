@@ -320,7 +320,7 @@ def test_a_model_that_is_swapped_under_a_run_is_refused(tmp_path: Path) -> None:
     [
         (
             {"voxel_um": (0.25, 0.13, 0.1)},
-            r"0\.25 x 0\.11 x 0\.1 um and the image has 0\.25 x 0\.13 x 0\.1.*no step resample yet",
+            r"0\.25 x 0\.11 x 0\.1 um and the image has 0\.25 x 0\.13 x 0\.1.*resample the image to those first",
         ),
         ({"voxel_um": (0.11, 0.1)}, "is for stacks, and the image is one plane"),
         ({"of": "er"}, "of is 'er', and .* knows mito"),

@@ -27,14 +27,15 @@ def spec_of(array: np.ndarray, voxel_um: tuple[float, ...]) -> Spec:
 
 def shape_of(stage: Stage, arrays: Sequence[np.ndarray]) -> Shape:
     """Shape of the stage's result; a stage without input knows its own."""
-    return stage.output(*(spec_of(a, (1.0,) * a.ndim) for a in arrays)).shape
+    return stage.output(*(spec_of(a, stage.voxel_um or (1.0,) * a.ndim) for a in arrays)).shape
 
 
 def whole_stage(stage: Stage, arrays: Sequence[np.ndarray], answers: Answers | None = None) -> np.ndarray:
     """The stage on the whole volume at once, its answers found there too."""
     out = Box.whole(shape_of(stage, arrays))
     found = {name: ask(measure, *arrays) for name, measure in stage.asks.items()} if answers is None else answers
-    at = At(out, tuple(Box.whole(a.shape) for a in arrays), BlockGrid(out.shape, out.shape))
+    source = arrays[0].shape if arrays else ()
+    at = At(out, tuple(Box.whole(a.shape) for a in arrays), BlockGrid(out.shape, out.shape), source=source)
     result: np.ndarray = stage.apply(*arrays, at=at, answers=found)
     return result
 
@@ -47,7 +48,7 @@ def stage_box(
     boxes = needs([stage], shapes, out, grid.core(index))
     array = cut(arrays[0], boxes[0]) if arrays else None
     others = [cut(a, boxes[0]) for a in arrays[1:]]
-    return apply_chain([stage], array, boxes, grid, index, 0, lambda _: answers, lambda _: others)
+    return apply_chain([stage], array, boxes, grid, index, 0, lambda _: answers, lambda _: others, shapes)
 
 
 def blockwise_answers(

@@ -18,7 +18,7 @@ from scipy import ndimage
 from scipy.interpolate import RegularGridInterpolator
 
 from cristae.blocks.measure import Answer, Measure
-from cristae.blocks.stage import Stage
+from cristae.blocks.stage import Spec, Stage
 from cristae.evaluation.overlap import overlaps
 from cristae.evaluation.rays import rays
 from cristae.filters import (
@@ -29,6 +29,7 @@ from cristae.filters import (
     heights,
     median,
     opening,
+    resample,
     ridge,
     threshold,
     top_hat,
@@ -315,6 +316,30 @@ def first_by_hand(case: Case, array: np.ndarray) -> np.ndarray:
     return array[tuple(slice(None, None, f) for f in case.params["factors"])]
 
 
+def by_torch(case: Case, array: np.ndarray) -> np.ndarray:
+    """Tents one axis after the other: torch has them for planes, and each axis may be one of a plane."""
+    import torch
+
+    found = array.astype(np.float64)
+    for axis, n in enumerate(case.build().output(Spec(array.shape, array.dtype.name, case.voxel_um)).shape):
+        lines = torch.from_numpy(np.moveaxis(found, axis, -1).reshape(1, 1, -1, found.shape[axis]))
+        size = (lines.shape[2], n)
+        turned = torch.nn.functional.interpolate(
+            lines, size=size, mode="bilinear", antialias=True, align_corners=False
+        ).numpy()
+        others = [k for a, k in enumerate(found.shape) if a != axis]
+        found = np.moveaxis(turned.reshape(*others, n), -1, axis)
+    return found.astype(np.float32)
+
+
+def nearest_by_hand(case: Case, array: np.ndarray) -> np.ndarray:
+    made = case.build().output(Spec(array.shape, array.dtype.name, case.voxel_um)).shape
+    middles = [
+        ((np.arange(m) + 0.5) * n / m - 0.5 + 1e-9).round().astype(int) for n, m in zip(array.shape, made, strict=True)
+    ]
+    return array[np.ix_(*middles)]
+
+
 def by_skimage(case: Case, array: np.ndarray) -> np.ndarray:
     from skimage import filters
 
@@ -357,6 +382,7 @@ BALL: dict[str, Any] = {**THRESHOLD, "reference": by_scipy_with_a_ball}
 ROWS: dict[str, Any] = {"shown": table, "weighed": True}
 RADII = {"min": 0.15, "max": 0.3, "scales": 2}
 BEAD = str(Path(__file__).parents[1] / "optics" / "bead.ome.tif")
+TENT: dict[str, Any] = {"reference_tolerance": 1e-4, "weighed": True, "wants": "torch"}
 BLURRED: dict[str, Any] = {"library_tolerance": 1e-2}
 
 SCENES = [
@@ -440,6 +466,9 @@ STAGES: list[Case] = [
     *_each(downsample, {"factors": (3, 2), "how": "mode"}, mask, "2 bool"),
     *_each(downsample, {"factors": (2, 2, 2), "how": "stride"}, image, "3 uint16", reference=first_by_hand,
            slack="the first voxel of a cell stands for it", **WEIGHED),
+    *_each(resample, {"to_um": [0.4, 0.25, 0.06]}, image, "3 uint16, 3 float32", reference=by_torch, **TENT),
+    *_each(resample, {"to_um": [0.31, 0.06]}, image, "2 uint8, 2 float32, 3 uint16", reference=by_torch, **TENT),
+    *_each(resample, {"to_um": 0.17, "how": "nearest"}, labels, "3 uint32, 2 uint8", reference=nearest_by_hand, **WEIGHED),
     *_each(richardson_lucy, {"microscope": "epi1", "radius_um": 0.3, "depth_radius_um": 0.5, "iterations": 3, "background": 4.0}, faint,
            "3 uint16, 2 uint8", **BLURRED, **WEIGHED),
     *_each(richardson_lucy, {"microscope": "confocal", "depth_um": 1.0, "radius_um": 0.25, "depth_radius_um": 0.5, "iterations": 10,

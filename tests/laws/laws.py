@@ -35,7 +35,7 @@ from laws.cases import Arrays, Case
 from laws.comparing import as_bytes, equal, same, same_columns
 
 from cristae.blocks.measure import Answer, Measure, Partial, ask
-from cristae.blocks.stage import At, Stage
+from cristae.blocks.stage import At, Spec, Stage
 from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box, Shape
 from cristae.store.bundle import Bundle, write_bundle
@@ -109,7 +109,7 @@ def reading(case: Case) -> None:
         answers = {name: ask(measure, *arrays) for name, measure in fact.asks.items()}
         if isinstance(fact, Stage) and fact.blockwise:
             answers = blockwise_answers(fact, arrays, blocks, np.random.default_rng(0))
-        call = _caller(fact, core, blocks, answers)
+        call = _caller(fact, core, blocks, shape, answers)
         beside = box if isinstance(fact, Stage) else core  # where further arrays lie
         expected = call([cut(a, b) for a, b in _boxed(arrays, box, beside)], box)
         if seed < 4:
@@ -130,6 +130,8 @@ def reading(case: Case) -> None:
 
 def _middle(case: Case, fact: Stage | Measure) -> tuple[Box, BlockGrid, Shape, Box]:
     """Core of the middle block of 3 x 3 x 3, the grid, the shape of the input, and what the core reads of it."""
+    if isinstance(fact, Stage) and fact.regrids:
+        return _middle_of_another_grid(case, fact)
     block = tuple(max(2, 1 + max(sides)) + axis for axis, sides in enumerate(fact.halo))
     blocks = BlockGrid(tuple(3 * b + 1 for b in block), block)
     core = blocks.core(blocks.index((1,) * len(block)))
@@ -138,6 +140,15 @@ def _middle(case: Case, fact: Stage | Measure) -> tuple[Box, BlockGrid, Shape, B
     (last,) = fact.boxes(Box.whole(blocks.shape), Box.whole(blocks.shape))
     shape = last.stop if _changes_shape(fact) else blocks.shape
     (box,) = fact.boxes(core, core)
+    return core, blocks, shape, box
+
+
+def _middle_of_another_grid(case: Case, stage: Stage) -> tuple[Box, BlockGrid, Shape, Box]:
+    shape = tuple(13 + 2 * axis for axis in range(case.ndim))
+    made = stage.output(Spec(shape, case.dtype, case.voxel_um)).shape
+    blocks = BlockGrid(made, tuple(max(1, n // 3) for n in made))
+    core = blocks.core(blocks.index(tuple(n // 2 for n in blocks.counts)))
+    (box,) = stage.boxes(core, core, shape, made)
     return core, blocks, shape, box
 
 
@@ -179,12 +190,12 @@ def _only_the_rim(arrays: Arrays, box: Box, axis: int, side: int) -> tuple[Array
 Call = Callable[[Sequence[np.ndarray], Box], Any]
 
 
-def _caller(fact: Stage | Measure, core: Box, blocks: BlockGrid, answers: Mapping[str, Answer]) -> Call:
+def _caller(fact: Stage | Measure, core: Box, blocks: BlockGrid, shape: Shape, answers: Mapping[str, Answer]) -> Call:
     index = blocks.meeting(core)[0]
 
     def call(arrays: Sequence[np.ndarray], first: Box) -> Any:
         beside = first if isinstance(fact, Stage) else core
-        at = At(core, (first,) + (beside,) * (len(arrays) - 1), blocks, index)
+        at = At(core, (first,) + (beside,) * (len(arrays) - 1), blocks, index, source=shape)
         return (fact.apply if isinstance(fact, Stage) else fact.partial)(*arrays, at=at, answers=answers)
 
     return call
@@ -363,7 +374,9 @@ def _one_that_is_no_number(case: Case, stage: Stage) -> None:
     answers = {name: ask(measure, *others, clean) for name, measure in stage.asks.items()}
     spoiled = clean.copy()
     spoiled[(0,) * case.ndim] = np.nan
-    reached = tuple(slice(0, 1 + before) for before, _ in stage.halo)
+    reached = (
+        tuple(slice(0, 1 + before) for before, _ in stage.halo) if not stage.regrids else _reached(stage, case, shape)
+    )
     if not stage.blockwise:  # else the answers are of the voxels they were found on
         with np.errstate(all="ignore"):
             expected, found = (whole_stage(stage, [*others, last], answers) for last in (clean, spoiled))
@@ -372,6 +385,18 @@ def _one_that_is_no_number(case: Case, stage: Stage) -> None:
     if stage.asks:
         with suppress(InvalidInput):
             stage(*others, spoiled)
+
+
+def _reached(stage: Stage, case: Case, shape: Shape) -> tuple[slice, ...]:
+    """The outputs that read the first voxel, axis by axis."""
+    made = stage.output(Spec(shape, case.dtype, case.voxel_um)).shape
+    whole = Box.whole(made)
+
+    def first(axis: int, n: int) -> int:
+        start = tuple(n if a == axis else 0 for a in range(len(made)))
+        return stage.boxes(Box(start, whole.stop), whole, shape, made)[0].start[axis]
+
+    return tuple(slice(0, sum(first(axis, n) == 0 for n in range(m))) for axis, m in enumerate(made))
 
 
 def _measure_specs(case: Case, measure: Measure, travelled: Measure, arrays: Arrays, where: str) -> None:

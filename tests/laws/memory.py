@@ -24,6 +24,7 @@ from laws.blockwise import whole_stage
 from laws.cases import Arrays, Case
 
 from cristae.array import Array
+from cristae.blocks.evaluate import at_whole
 from cristae.blocks.measure import Measure, Partial, ask
 from cristae.blocks.stage import At, Stage
 from cristae.grid import BlockGrid, Box, Shape
@@ -132,7 +133,7 @@ def _apply(fact: Stage | Measure, arrays: Arrays, answers: dict[str, object]) ->
     shape = arrays[0].shape if arrays else fact.output().shape  # type: ignore[union-attr]
     at = At(Box.whole(shape), (Box.whole(shape),) * len(arrays), BlockGrid(shape, shape))
     if isinstance(fact, Stage):
-        return fact.apply(*arrays, at=at, answers=answers)
+        return fact.apply(*arrays, at=at_whole(fact, *arrays) if arrays else at, answers=answers)
     return fact.partial(*(arrays if fact.reads_array else ()), at=at, answers=answers)
 
 

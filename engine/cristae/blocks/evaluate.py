@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from cristae.array import Array
 from cristae.blocks.measure import Answer, Measure, Partial
@@ -23,8 +24,8 @@ def needs(chain: Sequence[Stage], shapes: Sequence[tuple[int, ...]], out: Box, c
     shapes : spatial shape of the source and of each stage's output, one more than there are stages.
     """
     boxes = [out.clip(shapes[-1])]
-    for stage, shape in zip(reversed(chain), reversed(shapes[:-1]), strict=True):
-        read = stage.boxes(boxes[-1], core)
+    for stage, (shape, made) in zip(reversed(chain), reversed(list(pairwise(shapes))), strict=True):
+        read = stage.boxes(boxes[-1], core, shape, made)
         boxes.append(read[0].clip(shape) if read else boxes[-1])
     return boxes[::-1]
 
@@ -38,17 +39,19 @@ def apply_chain(
     t: int,
     answers: Callable[[int], Answers],
     joined: Callable[[int], Sequence[Array]] = lambda i: (),
+    shapes: Sequence[tuple[int, ...]] = (),
 ) -> Array:
     """`array`, which lies at boxes[0], through every stage; `answers(i)` are those that stage i asked for.
 
     `joined(i)` are further inputs of stage i, which lie where its first does. A chain that starts from nothing (a
-    rendering) is given None.
+    rendering) is given None. shapes : as in `needs`, which only a chain that changes the grid has to know
     """
     for i, stage in enumerate(chain):
         others = joined(i)
         reads, arrays = ((boxes[i],), (array,)) if array is not None else ((), ())
         reads, arrays = (*reads, *(boxes[i],) * len(others)), (*arrays, *others)
-        array = stage.apply(*arrays, at=At(boxes[i + 1], reads, grid, index, t), answers=answers(i))
+        at = At(boxes[i + 1], reads, grid, index, t, tuple(shapes[i]) if shapes else ())
+        array = stage.apply(*arrays, at=at, answers=answers(i))
     return array
 
 
@@ -65,10 +68,14 @@ def whole(stage: Stage, *arrays: Array) -> Array:
                 f"{stage.name} was made for {len(stage.halo)} axes, by its voxel_um, and the array has {array.ndim}; give a size for each axis"
             )
     answers = {name: answer_whole(measure, arrays) for name, measure in stage.asks.items()}
+    return stage.apply(*arrays, at=at_whole(stage, *arrays), answers=answers)
+
+
+def at_whole(stage: Stage, *arrays: Array) -> At:
+    """Where a stage on whole arrays in memory happens: all of its output. They have no voxel size but the one it was made for."""
     shape = arrays[0].shape
-    out = stage.output(Spec(shape, str(arrays[0].dtype), (1.0,) * len(shape))).shape
-    at = replace(At.whole(out, 0), reads=tuple(Box.whole(a.shape) for a in arrays))
-    return stage.apply(*arrays, at=at, answers=answers)
+    out = stage.output(Spec(shape, str(arrays[0].dtype), stage.voxel_um or (1.0,) * len(shape))).shape
+    return replace(At.whole(out, 0), reads=tuple(Box.whole(a.shape) for a in arrays), source=tuple(shape))
 
 
 def answer_whole(measure: Measure, arrays: Sequence[Array]) -> Answer:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from cristae.array import Array
 from cristae.blocks.evaluate import Answers, apply_chain, finished
 from cristae.blocks.measure import Answer, Partial
 from cristae.blocks.stage import At
 from cristae.blocks.work import Asked, Pass, Ref
-from cristae.grid import BlockGrid
+from cristae.grid import BlockGrid, Box, Shape
 
 Found = list[tuple[Asked, Partial]]
+Shapes = Callable[[Pass], Sequence[Shape]]
+"""Of the source of a pass and of each stage's output."""
 
 
-def visit(step: Pass, inputs: Mapping[Ref, Array], grid: BlockGrid, t: int) -> tuple[Array, Found]:
+def visit(step: Pass, inputs: Mapping[Ref, Array], shapes: Shapes, block: Shape, t: int) -> tuple[Array, Found]:
     """The result and the partials of a pass, the passes before it done first on the same arrays.
 
     inputs : the whole image for every input that one of the passes names
@@ -22,13 +24,13 @@ def visit(step: Pass, inputs: Mapping[Ref, Array], grid: BlockGrid, t: int) -> t
     arrays = dict(inputs)
     answers: dict[str, Answer] = {}
     for earlier in step.before:
-        array, found = _one(earlier, arrays, grid, t, answers)
+        array, found = _one(earlier, arrays, shapes(earlier), block, t, answers)
         if earlier.sink is not None:
             arrays[Ref(earlier.sink)] = array
         for asked, partial in found:
             own = _chosen(asked.asks, answers)
             answers[asked.key] = finished(asked.measure, asked.measure.merge([partial]), {0: partial}, own)
-    return _one(step, arrays, grid, t, answers)
+    return _one(step, arrays, shapes(step), block, t, answers)
 
 
 def inputs_of(step: Pass) -> set[Ref]:
@@ -40,21 +42,27 @@ def inputs_of(step: Pass) -> set[Ref]:
 
 
 def _one(
-    step: Pass, arrays: Mapping[Ref, Array], grid: BlockGrid, t: int, answers: Mapping[str, Answer]
+    step: Pass,
+    arrays: Mapping[Ref, Array],
+    shapes: Sequence[Shape],
+    block: Shape,
+    t: int,
+    answers: Mapping[str, Answer],
 ) -> tuple[Array, Found]:
+    grid = BlockGrid(shapes[-1], block)
     core = grid.core(0)
     array = arrays[step.source] if step.source is not None else None
     if step.chain:
-        boxes = [core] * (len(step.chain) + 1)
         array = apply_chain(
             step.chain,
             array,
-            boxes,
+            [Box.whole(shape) for shape in shapes],
             grid,
             0,
             t,
             lambda i: _chosen(step.asks[i], answers),
             lambda i: [arrays[step.joins[i]]] if i in step.joins else [],
+            shapes,
         )
     found = []
     for asked in step.measures:

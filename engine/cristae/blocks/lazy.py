@@ -64,6 +64,6 @@ def _block(number: np.ndarray, stage: Stage, volume: Volume, grid: BlockGrid, an
     index = int(number.reshape(-1)[0])
     core = grid.core(index)
     (box, _) = needs([stage], [grid.shape, grid.shape], core, core)
-    at = At(core, (box,), grid, index)
+    at = At(core, (box,), grid, index, source=grid.shape)
     out: np.ndarray = stage.apply(volume.read(box), at=at, answers=answers)
     return out

@@ -174,8 +174,9 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
         recent = RUNS  # of which no chunk is kept
     beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for r in step.beside)
     out_item = np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
-    halo = read / voxels if read else 1.0
-    ns = sum(s.cost.ns_per_voxel for s in step.chain) * halo + sum(a.measure.cost.ns_per_voxel for a in step.measures)
+    halo = read / source if read else 1.0
+    ns = sum(k.cost.ns_per_voxel * prod(s.shape) for k, s in zip(step.chain, specs, strict=False)) * halo / voxels
+    ns += sum(a.measure.cost.ns_per_voxel for a in step.measures)
     ns += decoded / max(1, voxels) * item * READ_NS_PER_BYTE + beside * READ_NS_PER_BYTE + out_item * WRITE_NS_PER_BYTE
     return PassPlan(
         name=step.name,

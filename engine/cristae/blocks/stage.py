@@ -55,6 +55,7 @@ class At:
     grid: BlockGrid  # of the pass
     index: int = 0  # the block this call serves; its core is what the pass commits
     t: int = 0
+    source: Shape = ()  # of the whole first input, which a stage that regrids has to know
 
     @property
     def core(self) -> Box:
@@ -64,7 +65,7 @@ class At:
     def whole(shape: Shape, inputs: int = 1) -> At:
         """One block that is the whole volume: how a stage runs on an array in memory."""
         box = Box.whole(shape)
-        return At(box, (box,) * inputs, BlockGrid(shape, tuple(max(n, 1) for n in shape)))
+        return At(box, (box,) * inputs, BlockGrid(shape, tuple(max(n, 1) for n in shape)), source=tuple(shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def same_spec(spec: Spec) -> Spec:
     return Spec(spec.shape, spec.dtype, spec.voxel_um)
 
 
-def no_input(out: Box) -> tuple[Box, ...]:
+def no_input(out: Box, *shapes: Shape) -> tuple[Box, ...]:
     """What a stage reads that makes its output from nothing."""
     return ()
 
@@ -112,17 +113,25 @@ class Stage:
     halo: Halo
     output: Callable[..., Spec] = same_spec
     cost: Cost = Cost()
-    reads: Callable[[Box], tuple[Box, ...]] | None = None  # instead of `halo`, where the input's grid is another
+    reads: Callable[..., tuple[Box, ...]] | None = (
+        None  # of (out, shape of the input, of the output), where the input's grid is another
+    )
     asks: Mapping[str, Measure] = field(default_factory=dict)
     boundary: str = "reflect"
     tolerance: float = 0.0
     blockwise: bool = False  # reads its block's core and halo, whatever box is asked for (the rest is in parts)
+    voxel_um: tuple[float, ...] | None = None  # of what it was made for, where the size of its output follows from that
 
-    def boxes(self, out: Box, core: Box) -> tuple[Box, ...]:
-        """The box of each input that `out` needs, not yet clipped to the input."""
+    @property
+    def regrids(self) -> bool:
+        """Whether its output lies on a grid of its own, whose size follows from the input's. In a chain it comes first."""
+        return self.voxel_um is not None
+
+    def boxes(self, out: Box, core: Box, *shapes: Shape) -> tuple[Box, ...]:
+        """The box of each input that `out` needs, not yet clipped to the input. shapes : of the whole input and output"""
         if self.blockwise:
             return (core.grow(self.halo),)
-        return self.reads(out) if self.reads is not None else (out.grow(self.halo),)
+        return self.reads(out, *shapes) if self.reads is not None else (out.grow(self.halo),)
 
     def __call__(self, *arrays: Array) -> Array:
         """The stage on whole arrays in memory; global answers are found on those arrays."""

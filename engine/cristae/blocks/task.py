@@ -27,7 +27,7 @@ from cristae.blocks.measure import Answer, Partial
 from cristae.blocks.plan import shares_chunks
 from cristae.blocks.protocol import reached
 from cristae.blocks.stage import At
-from cristae.blocks.work import Asked, Frame, Layout, Pass, Ref, Work, group_of, load_work
+from cristae.blocks.work import Asked, Frame, Layout, Pass, Ref, Work, group_of, load_work, witnessed
 from cristae.cluster.allocation import give_back_holes, peak_memory
 from cristae.errors import CristaeError, Damaged, InvalidInput
 from cristae.grid import BlockGrid, Box
@@ -220,7 +220,10 @@ class _Job:
         step = self.step
         if step.before:
             reached("read")
-            return _Read(block, [core], None, {ref: self.load(frame, ref, core) for ref in inputs_of(step)})
+            wholes = {ref: Box.whole(self.work.spec(frame.image, ref.array).shape) for ref in inputs_of(step)}
+            loaded = {ref: self.load(frame, ref, box) for ref, box in wholes.items()}
+            boxes = [core] if step.first_source is None else [wholes[step.first_source], core]
+            return _Read(block, boxes, None, loaded)
         shapes = [s.shape for s in self.work.specs(frame.image, step)]
         halo = widest([a.measure.halo for a in step.measures], len(grid.shape))
         boxes = needs(step.chain, shapes, core.grow(halo), core)
@@ -258,14 +261,17 @@ class _Job:
 
     def checked(self, read: _Read) -> list[list[int]]:
         """The checksum of the input voxels of the core, where a pass reads the user's own image."""
-        frame, _, grid, index = self.place(read.block)
+        frame, _, _, index = self.place(read.block)
         source = self.step.first_source
         if source is None or source.array not in self.work.images[frame.image].volumes:
             return []
-        core, array = grid.core(index), read.beside[source] if self.step.before else read.source
-        if array is None or not read.boxes[0].contains(core):
+        seen, array = (
+            witnessed(self.work, self.step, frame.image, index),
+            read.beside[source] if self.step.before else read.source,
+        )
+        if array is None or not read.boxes[0].contains(seen):
             return []
-        return [[read.block, checksum(array[core.within(read.boxes[0])])]]
+        return [[read.block, checksum(array[seen.within(read.boxes[0])])]]
 
     def compute(self, read: _Read) -> tuple[list[tuple[Asked, str, Partial]], np.ndarray | None, bool]:
         frame, number, grid, index = self.place(read.block)
@@ -286,6 +292,7 @@ class _Job:
                 frame.t,
                 lambda i: self.answers(step.asks[i], frame, number),
                 lambda i: [to_device(read.joined[i], self.work.device)] if i in step.joins else [],
+                [s.shape for s in self.work.specs(frame.image, step)],
             )
         found = []
         for asked in step.measures:
@@ -301,7 +308,8 @@ class _Job:
     ) -> tuple[list[tuple[Asked, str, Partial]], np.ndarray | None, bool]:
         """A whole image in one visit: every pass before this one, then this one."""
         inputs = {ref: to_device(array, self.work.device) for ref, array in read.beside.items()}
-        array, found = visit(self.step, inputs, grid, frame.t)
+        specs, image = self.work.specs, frame.image
+        array, found = visit(self.step, inputs, lambda p: [s.shape for s in specs(image, p)], grid.block, frame.t)
         grouped = [(asked, group_of(asked.measure.scope, frame, number), partial) for asked, partial in found]
         return grouped, *self.result(array, read, grid.core(0))
 

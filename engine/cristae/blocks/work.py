@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cristae.blocks.evaluate import needs
 from cristae.blocks.measure import Measure
 from cristae.blocks.stage import Spec, Stage
-from cristae.grid import BlockGrid, Shape
+from cristae.grid import BlockGrid, Box, Shape
 from cristae.store.zarr_arrays import RECENT_BYTES
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Pass:
     measures: tuple[Asked, ...] = ()
     sink: str | None = None
     grid_of: str | None = None  # where no voxel is read: the array whose blocks are walked
+    through: tuple[Stage, ...] = ()  # and what brings that array's grid to the one that is meant
     before: tuple[Pass, ...] = ()  # done first and in memory, where the image is one block
     joins: Mapping[int, Ref] = field(default_factory=dict)  # by stage, a second input, read where its first is
     into: int | None = None  # the channel of the sink that is written; None is the frame's own
@@ -152,11 +154,21 @@ class Work:
                 return self.specs(image, step)[-1]
         raise KeyError(array)
 
+    def origin(self, image: int, spec: Spec) -> tuple[float, ...]:
+        """The middle of the first voxel of an array that covers what the image does, perhaps with other voxels; micrometres."""
+        like = next(iter(self.images[image].volumes.values()), None)
+        if like is None:
+            return (0.0,) * spec.ndim
+        return tuple(o + (s - v) / 2 for o, s, v in zip(like.translation_um, spec.voxel_um, like.voxel_um, strict=True))
+
     def specs(self, image: int, step: Pass) -> list[Spec]:
         """Specs from the source of a pass to its result, one more than the chain has stages."""
         if step.source is None:
             if not step.chain:
-                return [self.spec(image, step.grid_of or "input")]
+                walked = self.spec(image, step.grid_of or "input")
+                for stage in step.through:
+                    walked = stage.output(walked)
+                return [walked]
             first = step.chain[0].output()
             out, rest = [first, first], step.chain[1:]
         else:
@@ -202,6 +214,15 @@ class Layout:
 
     def numbers(self, frame: int) -> range:
         return range(int(self.first[frame]), int(self.first[frame + 1]))
+
+
+def witnessed(work: Work, step: Pass, image: int, index: int) -> Box:
+    """The voxels of what a pass reads first whose checksum a block's receipt has: its core, or, from another grid, all that makes it."""
+    first, grid = (*step.before, step)[0], work.grid(image, step)
+    shapes, core = [s.shape for s in work.specs(image, first)], grid.core(index)
+    if shapes[0] == grid.shape:
+        return core
+    return Box.whole(shapes[0]) if step.before else needs(first.chain, shapes, core, core)[0]
 
 
 def group_of(scope: str, frame: Frame, number: int) -> str:

@@ -8,6 +8,7 @@
     threshold   masks, at a value, at one that the histogram gives, or at the mean around each voxel
     cuts        where a histogram is parted: Otsu, Li, triangle
     histogram   extremes and histograms of whole frames, the measures behind the thresholds
+    resample    the same piece of the sample on voxels of another size
 
 Public lengths are in micrometres. A module `X_kernel` is compiled and imported when first used; its plain twin, for
 every array library, stands in `X` or `X_plain`.
@@ -21,6 +22,7 @@ from cristae.filters.flatfield import flatfield
 from cristae.filters.gaussian import difference_of_gaussians, gaussian
 from cristae.filters.heights import heights
 from cristae.filters.median import median
+from cristae.filters.resample import resample
 from cristae.filters.ridge import ridge
 from cristae.filters.threshold import threshold
 
@@ -33,6 +35,7 @@ __all__ = [
     "heights",
     "median",
     "opening",
+    "resample",
     "ridge",
     "threshold",
     "top_hat",
@@ -45,6 +48,7 @@ STAGES: Mapping[str, Callable[..., Stage]] = {
     "gaussian": gaussian,
     "median": median,
     "opening": opening,
+    "resample": resample,
     "ridge": ridge,
     "threshold": threshold,
     "top_hat": top_hat,

@@ -45,7 +45,7 @@ class Cells:
 
     factors: Shape
 
-    def __call__(self, out: Box) -> tuple[Box, ...]:
+    def __call__(self, out: Box, *shapes: Shape) -> tuple[Box, ...]:
         first = tuple(a * f for a, f in zip(out.start, self.factors, strict=True))
         return (Box(first, tuple(b * f for b, f in zip(out.stop, self.factors, strict=True))),)
 

@@ -163,7 +163,8 @@ def contents(path: str | Path) -> bytes:
         raise InvalidInput(f"there is no model {path}; give the path of a {SUFFIX} file") from None
     except OSError as error:
         raise InvalidInput(f"the model {path} cannot be read: {error.strerror}") from None
-    if data[:1] == b"\x80" or data[:2] == b"PK":
+    # A length may begin with these bytes too, but then the header follows it.
+    if (data[:1] == b"\x80" or data[:2] == b"PK") and data[8:9] != b"{":
         raise _a_pickle(path)
     return data
 

@@ -190,7 +190,7 @@ def _refuse_other(card: Card, name: str, voxel_um: tuple[float, ...]) -> None:
     if any(abs(v / c - 1) > VOXEL_TOLERANCE for v, c in zip(seen, card.voxel_um, strict=True)):
         raise InvalidConfiguration(
             f"segment: {name} was trained on voxels of {_um(card.voxel_um)} um and the image has {_um(seen)}, which is more than "
-            f"{VOXEL_TOLERANCE:.0%} away; use a model for such voxels, or bring the image to those before (there is no step resample yet)"
+            f"{VOXEL_TOLERANCE:.0%} away; use a model for such voxels, or resample the image to those first, as a pipeline does by itself"
         )
 
 

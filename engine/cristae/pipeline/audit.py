@@ -18,7 +18,7 @@ import numpy as np
 from cristae.blocks import answers as stored
 from cristae.blocks.journal import COMMITTED, Journal
 from cristae.blocks.task import checksum
-from cristae.blocks.work import Work, consecutive
+from cristae.blocks.work import Work, consecutive, witnessed
 from cristae.errors import Damaged
 from cristae.grid import Box
 from cristae.pipeline.generation import Generation
@@ -120,7 +120,7 @@ def _inputs(work: Work, journal: Journal) -> list[Finding]:
         ref = step.first_source
         assert ref is not None
         volume = work.images[at.image].volumes[ref.array]
-        core = work.grid(at.image, step).core(index)
+        core = witnessed(work, step, at.image, index)
         c = at.c if ref.channel is None else ref.channel
         if (place := (volume.path, core, at.t, c)) in found:  # several passes read the same voxels
             continue

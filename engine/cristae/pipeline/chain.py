@@ -17,6 +17,7 @@ from cristae.filters import heights
 from cristae.labels import within
 from cristae.pipeline.compile import Node, refuse_float_mask
 from cristae.pipeline.file import Object, Step
+from cristae.pipeline.grids import refuse_grid, with_voxels_of
 from cristae.pipeline.operations import build, stages
 
 
@@ -89,6 +90,9 @@ def _node(item: Object, step: Step, parent: Node | None, spec: Spec, raw: Ref) -
         parent = _to_split(step, parent, spec, raw)
     elif step.name == "flatfield" and params.get("image"):
         beside = replace(raw, array=flat_name(item))
+        refuse_grid(step.name, parent.spec if parent else spec, spec)
+    elif step.name == "segment":
+        return with_voxels_of(step, parent, spec)
     before = parent.spec if parent else spec
     stage = build(step.name, params, before)
     _warn_of_small(step, before)
@@ -112,6 +116,7 @@ def _to_label(item: Object, step: Step, parent: Node | None, spec: Spec) -> tupl
         raise InvalidConfiguration(
             f"object {item.name} is within {item.within}, and its labels are split or multilabel; leave one of them out"
         )
+    refuse_grid(f"object {item.name} is within {item.within}, and label", before, spec)
     held = within(item.within, voxel_um=before.voxel_um)
     return Node("within", held, parent, held.output(before), beside=Ref(item.within)), {**params, "multilabel": True}
 
@@ -130,6 +135,7 @@ def _to_split(step: Step, parent: Node | None, spec: Spec, raw: Ref) -> Node | N
     refuse_float_mask("split", before)
     if step.params.get("by") != "intensity":
         return parent
+    refuse_grid("split by intensity", before, spec)
     seen = heights(voxel_um=before.voxel_um, sigma_um=step.params.get("sigma_um", 0.0))
     return Node("heights", seen, parent, seen.output(before), beside=raw)
 

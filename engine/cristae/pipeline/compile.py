@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
+from math import prod
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from cristae.errors import InvalidConfiguration
 
 WRITE_NS_PER_BYTE = 4.0
 READ_NS_PER_BYTE = 1.5
+SEVERAL = 4.0
+"""Voxels that are read for each that is given, above which a block is not read while another is computed."""
 GAIN = 2.0
 """A scratch must save this many times what it costs: it also takes disk, and a pass of its own to repair."""
 
@@ -99,9 +102,22 @@ class Passes:
         if measure.reads_array:
             self.emit(node, (asked,), None)
         else:
-            grid = self.arrays.get(id(node)) or self.source.array
-            self.passes.append(Pass(key, None, (), (), (asked,), None, grid))
+            array, through = self.walked(node)
+            self.passes.append(Pass(key, None, (), (), (asked,), None, array, through))
         return key
+
+    def walked(self, node: Node | None) -> tuple[str, tuple[Stage, ...]]:
+        """The nearest array at or before a node, and what brings its grid to the node's."""
+        links: list[Stage] = []
+        while node is not None and id(node) not in self.arrays:
+            links = [node.stage, *links] if node.stage.regrids else links
+            node = node.parent
+        return self.arrays[id(node)] if node is not None else self.source.array, tuple(links)
+
+    def shrinks(self, link: Node) -> float:
+        """How many voxels a node reads for each that it gives."""
+        before = link.parent.spec if link.parent is not None else self.source_spec
+        return prod(before.shape) / prod(link.spec.shape)
 
     def emit(self, node: Node | None, measures: tuple[Asked, ...], sink: Target | None) -> None:
         source, links = self.source, list(node.chain) if node else []
@@ -133,18 +149,31 @@ class Passes:
                 measures,
                 sink.name if sink else None,
                 joins={n: link.beside for n, link in enumerate(links) if link.beside is not None},
+                ahead=not links or self.shrinks(links[0]) <= SEVERAL,
             )
         )
 
 
 def cuts(leaf: Node | None) -> set[int]:
-    """Nodes whose output a later one reads beyond the block, though they can give no more than the block itself."""
+    """Nodes whose output must lie in an array.
+
+    A later one reads it beyond the block, though they can give no more than the block itself; or the next one is the first on a grid
+    of its own, whose blocks are not theirs.
+    """
     links = leaf.chain if leaf else ()
     return {
         id(node)
         for n, node in enumerate(links)
-        if node.stage.blockwise and any(_reaches(later.stage) for later in links[n + 1 :])
+        if (node.stage.blockwise and any(_reaches(later.stage) for later in links[n + 1 :])) or _ends_a_grid(links, n)
     }
+
+
+def _ends_a_grid(links: Sequence[Node], n: int) -> bool:
+    return n + 1 < len(links) and links[n + 1].stage.regrids
+
+
+def _last_of_grid(links: Sequence[Node], n: int) -> int:
+    return next((k for k in range(n, len(links)) if _ends_a_grid(links, k)), len(links) - 1)
 
 
 def _reaches(stage: Stage) -> bool:
@@ -167,29 +196,31 @@ def array_asks(measures: Mapping[str, Measure]) -> int:
 def staged(leaf: Node | None, source: Spec) -> tuple[set[int], list[Choice]]:
     """Which nodes of a chain scratch should hold, from the first to the last.
 
-    A node's output is needed once for every pass that a later stage asks for, and once for the last pass. Computing it again
+    A node's output is needed once for every pass that a later stage of its grid asks for, and once for the last pass. Computing it again
     costs the chain since the nearest scratch before it (or the input) and reading that; scratch is written once, by the pass of the
-    first question about it or by one of its own, and read. What only a later scratch is made of is read once, and needs none.
+    first question about it or by one of its own, and read. What only a later scratch is made of is read once, and needs none. Prices are
+    for each voxel of the image. The last node of a grid is staged whatever it costs.
     """
     kept: list[int] = []
     choices: list[Choice] = []
     links = leaf.chain if leaf else ()
     asked = [array_asks(link.stage.asks) for link in links]  # passes over what each link reads
-    since, read = 0.0, np.dtype(source.dtype).itemsize * READ_NS_PER_BYTE
+    since, read, before, voxels = 0.0, np.dtype(source.dtype).itemsize * READ_NS_PER_BYTE, 1.0, prod(source.shape)
     for n, node in enumerate(links[:-1]):
-        since += node.stage.cost.ns_per_voxel
-        uses = 1 + sum(asked[n + 1 :])
+        since += node.stage.cost.ns_per_voxel * before
+        before = prod(node.spec.shape) / voxels
+        uses = 1 + sum(asked[n + 1 : _last_of_grid(links, n + 1) + 1])
         again = (since + read) * (uses - 1)
-        size = np.dtype(node.spec.dtype).itemsize
+        size = np.dtype(node.spec.dtype).itemsize * before
         reads = uses - 1 if asked[n + 1] else uses
         scratch = size * (WRITE_NS_PER_BYTE + READ_NS_PER_BYTE * reads)
-        keep = uses > 1 and again > GAIN * scratch
+        keep = _ends_a_grid(links, n) or (uses > 1 and again > GAIN * scratch)
         choices.append(Choice(node.name, uses, keep, again, scratch))
         if keep:
             kept.append(n)
             since, read = 0.0, size * READ_NS_PER_BYTE
     for n, later in pairwise(list(kept)):
-        if not any(asked[n + 1 : later + 1]):
+        if not any(asked[n + 1 : later + 1]) and not _ends_a_grid(links, n):
             kept.remove(n)
             choices[n] = replace(choices[n], uses=1, staged=False, again_ns=0.0)
     return {id(links[n]) for n in kept}, choices

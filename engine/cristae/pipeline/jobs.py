@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cristae.blocks.stage import Spec
 from cristae.blocks.work import Image, Pass, Ref, Target
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.pipeline.batch import Batch, gathered
 from cristae.pipeline.compile import Choice, Node, Passes, refuse_float_mask
 from cristae.pipeline.file import Object, PipelineFile, holders_first
+from cristae.pipeline.grids import refuse_apart, refuse_unlike
 from cristae.pipeline.growing import frames_after, images_before
 from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import ArrayOutput, FileOutput, Job
@@ -229,11 +231,15 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
     columns: dict[str, Any] = {}
     several = len(pipeline.objects) > 1
     ends: dict[str, str] = {}
+    apart: dict[str, Spec | None] = {}
     backgrounds: dict[str, float] = {}
     left_out = {name: {**batch.columns[name], "flags": f"left out: {why}"} for name, why in batch.failed.items()}
     for item in holders_first(pipeline.objects):
         try:
             built = object_passes(item, volumes[0], inputs.channel)
+            apart[item.name] = built.apart
+            refuse_apart(item, apart, spec_of(volumes[0]), in_store)
+            refuse_unlike(item.name, built.steps, images)
         except InvalidConfiguration as error:
             if pipeline.path is None or pipeline.path in str(error):
                 raise

@@ -19,6 +19,7 @@ from cristae.morphology.intensity import SUBTRACTED, intensity
 from cristae.pipeline.chain import chain_of, said_where
 from cristae.pipeline.compile import Choice, Node, Passes, cuts, staged
 from cristae.pipeline.file import Object, Step
+from cristae.pipeline.grids import on_grid, um, way_back
 from cristae.pipeline.overview import overview_key
 from cristae.pipeline.projection import projections
 from cristae.pipeline.results import Cut
@@ -64,6 +65,7 @@ class ObjectPasses:
     seams: str | None  # key of the answer that counts the objects in several blocks
     steps: tuple[Stage, ...]
     kept: Mapping[str, tuple[Stage, ...]]  # steps that give each array that is kept
+    apart: Spec | None  # of its result, where that lies on other voxels than the image's
 
 
 def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> ObjectPasses:
@@ -87,7 +89,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         measure = intensity(voxel_um=spec.voxel_um, dtype="uint32", channel=item.within)
         asked += (Asked(holder.key, measure, {}, (Ref(item.within),)),)
     labelled = leaf.stage.name == "label"
-    key = overview_key(item.name) if labelled else None
+    key = overview_key(item.name) if labelled and on_grid(leaf.spec, spec) else None
     if key is not None:
         asked += (Asked(key, projections(voxel_um=spec.voxel_um), {}, (Ref("input", channel),)),)
     passes.answer_for(leaf)
@@ -109,6 +111,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         seams,
         tuple(node.stage for node in leaf.chain),
         {passes.arrays[id(n)]: tuple(link.stage for link in n.chain) for n in leaf.chain if n.keep},
+        None if on_grid(leaf.spec, spec) else leaf.spec,
     )
 
 
@@ -179,7 +182,14 @@ def _table_of(
         channels = [volume.channel_index(c) for c in (chosen if isinstance(chosen, list | tuple) else [chosen])]
     columns = step.params.get("columns")
     columns = [columns] if isinstance(columns, str) else columns
-    return table_measures(item.name, leaf.spec, "input", channels, volume, columns)
+    asked, groups = table_measures(item.name, leaf.spec, "input", channels, volume, columns)
+    own = spec_of(volume)
+    if any(one.beside for one in asked) and not on_grid(leaf.spec, own):
+        raise InvalidConfiguration(
+            f"object {item.name}: intensity is measured on the image, whose voxels are {um(own.voxel_um)} um, and the labels have "
+            f"{um(leaf.spec.voxel_um)}; put {way_back(own)} before label, or measure without intensity: measure: [shape]"
+        )
+    return asked, groups
 
 
 def table_measures(

@@ -129,7 +129,7 @@ def make_sink(work: Work, job: Job, step: Pass, settings: Settings, generation: 
             chunk=inner_chunk(work.block, chunk),
             shard=work.block,
             kind="label" if target.kind == "label" else "image",
-            translation_um=like.translation_um if like is not None else None,
+            translation_um=work.origin(n, spec),
             frame_interval_s=like.frame_interval_s
             if like is not None
             else output.frame_interval_s

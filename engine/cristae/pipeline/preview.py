@@ -17,6 +17,7 @@ from cristae.grid import Box
 from cristae.pipeline.chain import chain_of
 from cristae.pipeline.compile import Node
 from cristae.pipeline.file import PipelineFile, holders_first
+from cristae.pipeline.grids import on_grid, way_back
 from cristae.pipeline.objects import one_channel, spec_of
 from cristae.pipeline.picture import GROUND, overview
 from cristae.pipeline.reading import beside, seen_by
@@ -69,6 +70,11 @@ def preview(
             leaf, _ = chain_of(item, spec_of(volume), Ref("input", c))
             if leaf.stage.name != "label":
                 raise InvalidConfiguration(f"object {item.name} ends in {leaf.stage.name}, not in labels; add label")
+            if not on_grid(leaf.spec, spec_of(volume)):
+                raise InvalidConfiguration(
+                    f"object {item.name} ends on other voxels than the image's, and a preview draws both; put {way_back(spec_of(volume))} "
+                    "before label"
+                )
             raw = volume.read(Box.whole(volume.spatial_shape), t, c)
             others = {Ref(name, c): flat.read(Box.whole(volume.spatial_shape), t, c) for name, flat in flats.items()}
             own = item.within is not None or bool(flats)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from cristae.array import Array
-from cristae.blocks.evaluate import Answers, answer_whole, needs
+from cristae.blocks.evaluate import Answers, answer_whole, at_whole, needs
 from cristae.blocks.measure import Measure
 from cristae.blocks.stage import At, Stage
 from cristae.blocks.work import Pass, Work
@@ -49,7 +49,7 @@ def _one(work: Work, step: Pass, made: dict[str, Array]) -> tuple[float, Array]:
     array = made[step.source.array] if step.source.array in made else _read(work, step)
     seconds = time.perf_counter() - start
     for stage in step.chain:
-        at, answers = At.whole(array.shape), _answers(stage, array)
+        at, answers = at_whole(stage, array), _answers(stage, array)
         start = time.perf_counter()
         array = stage.apply(array, at=at, answers=answers)
         seconds += time.perf_counter() - start

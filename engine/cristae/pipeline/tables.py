@@ -95,8 +95,7 @@ class Table:
     def columns(self, work: Work, frame: Frame, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         image = work.images[frame.image]
         spec = work.spec(frame.image, self.array)
-        like = next(iter(image.volumes.values()), None)
-        translation = like.translation_um if like is not None else (0.0,) * spec.ndim
+        translation = work.origin(frame.image, spec)
         found: dict[str, np.ndarray] = {}
         for group in self.groups:
             found |= finish_rows(

@@ -98,9 +98,9 @@ def _of_run(state: Path) -> Iterator[View]:
 
 
 def _raw(work: Work, image: int, name: str) -> tuple[Volume | None, int]:
-    """The volume that an object was made from, and the channel its overview shows; None where its file is gone."""
+    """The volume that an object was made from, and the channel its overview shows; None where its file is gone, or its voxels are others."""
     volume = work.images[image].volumes.get("input")
-    if volume is None or not Path(volume.path).exists():
+    if volume is None or not Path(volume.path).exists() or work.spec(image, name).shape != volume.spatial_shape:
         return None, 0
     asked = (a for p in work.every_pass for a in p.measures if a.key == overview_key(name))
     return volume, next((a.beside[0].channel or 0 for a in asked), 0)
