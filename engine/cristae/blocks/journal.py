@@ -61,6 +61,7 @@ class Journal:
         self.answered: set[str] = set()  # keys of the answers that are there
         self.written = 0  # answers, those among them that were written again
         self.dropped: set[str] = set()  # scratch arrays that were deleted after success
+        self.over: set[int] = set()  # passes that made those, or had no other use: what they read is still what the result is made of
         self.complete = False
         self.reused: list[int] = []  # passes whose result an earlier run left
         self.grown = False  # images or time points have joined since the files were made
@@ -168,7 +169,7 @@ class Journal:
                 for block, seen in record.get("sources", ()):
                     found[record["pass"], block] = seen
         for (number, block), seen in found.items():
-            if self.passes[number].state[block] == COMMITTED:
+            if self.passes[number].state[block] == COMMITTED or number in self.over:
                 yield number, block, seen
 
     def apply(self, record: Record) -> None:
@@ -210,6 +211,7 @@ class Journal:
                 self.passes[number].state[:] = PENDING
             self.reused = []
             self.dropped.clear()
+            self.over.clear()
             self.answered.clear()
             self.files = {}
             self.grown, self.complete = True, False
@@ -224,6 +226,7 @@ class Journal:
             self.complete = False
         elif kind == "dropped":
             self.dropped.update(record["arrays"])
+            self.over.update(record["passes"])
             for number in record["passes"]:
                 self.passes[number].state[:] = PENDING
         elif kind in ("complete", "lacking"):
