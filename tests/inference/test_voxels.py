@@ -152,6 +152,7 @@ def test_every_time_point_is_what_it_is_alone(tmp_path: Path, block: tuple[int, 
         voxel_um=VOXEL_UM,
         chunk=SHAPE,
         shard=SHAPE,
+        frame_interval_s=2.0,
     )
     for t, array in enumerate(arrays):
         made.write(Box.whole(SHAPE), array, t=t)

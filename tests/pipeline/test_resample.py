@@ -94,11 +94,11 @@ def test_there_and_back_is_on_the_image_again(tmp_path: Path, block: tuple[int, 
 def test_the_way_of_labels_is_nearest(tmp_path: Path) -> None:
     array = blobs(SHAPE)
     cell = store(tmp_path / "cell.ome.zarr", array)
-    text = "output: {name: mito}\nsteps:\n  - threshold: {value: 900}\n  - label\n  - resample: {to_um: 0.3, how: nearest}\n"
+    text = "output: {name: mito}\nsteps:\n  - threshold: {value: 900}\n  - label\n  - resample: {to_um: [0.4, 0.3, 0.3], how: nearest}\n"
     ran(cell, tmp_path / "out", text, (7, 20, 30))
     labels = label(voxel_um=VOXEL_UM)(array > 900)
     np.testing.assert_array_equal(
-        result(tmp_path / "out"), resample(to_um=0.3, voxel_um=VOXEL_UM, how="nearest")(labels)
+        result(tmp_path / "out"), resample(to_um=(0.4, 0.3, 0.3), voxel_um=VOXEL_UM, how="nearest")(labels)
     )
 
 

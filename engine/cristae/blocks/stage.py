@@ -113,9 +113,8 @@ class Stage:
     halo: Halo
     output: Callable[..., Spec] = same_spec
     cost: Cost = Cost()
-    reads: Callable[..., tuple[Box, ...]] | None = (
-        None  # of (out, shape of the input, of the output), where the input's grid is another
-    )
+    # Instead of `halo`, where the input's grid is another: of (out, shape of the whole input, of the whole output).
+    reads: Callable[..., tuple[Box, ...]] | None = None
     asks: Mapping[str, Measure] = field(default_factory=dict)
     boundary: str = "reflect"
     tolerance: float = 0.0

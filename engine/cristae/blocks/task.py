@@ -260,15 +260,13 @@ class _Job:
         return InvalidInput(f"{volume.path}: {error}")
 
     def checked(self, read: _Read) -> list[list[int]]:
-        """The checksum of the input voxels of the core, where a pass reads the user's own image."""
+        """The checksum of the input voxels that a block answers for, where a pass reads the user's own image."""
         frame, _, _, index = self.place(read.block)
         source = self.step.first_source
         if source is None or source.array not in self.work.images[frame.image].volumes:
             return []
-        seen, array = (
-            witnessed(self.work, self.step, frame.image, index),
-            read.beside[source] if self.step.before else read.source,
-        )
+        seen = witnessed(self.work, self.step, frame.image, index)
+        array = read.beside[source] if self.step.before else read.source
         if array is None or not read.boxes[0].contains(seen):
             return []
         return [[read.block, checksum(array[seen.within(read.boxes[0])])]]

@@ -30,7 +30,7 @@ OF_ANY_VOXEL = ("resample", "segment")
 
 def on_grid(spec: Spec, image: Spec) -> bool:
     """Whether an array lies voxel on voxel on another."""
-    return (spec.shape, spec.voxel_um) == (image.shape, image.voxel_um)
+    return spec.shape == image.shape and all(map(isclose, spec.voxel_um, image.voxel_um))
 
 
 def um(lengths: tuple[float, ...]) -> str:
