@@ -84,9 +84,10 @@ def sentence(event: dict[str, Any]) -> str | None:
     if kind == "slow":
         return f"blocks {event['blocks']} have run for {event['seconds']:.0f} s, far longer than the others"
     if kind == "seams":
+        one = event["crossing"] == 1
         return (
-            f"seams: {event['crossing']} objects of {event['object']} cross block borders, {event['parts']} parts joined, "
-            f"{event['contested'] or 'none'} contested"
+            f"seams: {event['crossing']} object{'' if one else 's'} of {event['object']} cross{'es' if one else ''} block borders, "
+            f"{event['parts']} parts joined, {event['contested'] or 'none'} contested"
         )
     if kind == "warning":
         return f"warning: {event['text']}"

@@ -14,6 +14,7 @@ from scipy import ndimage
 from cristae.grid import BlockGrid, Box
 from cristae.pipeline.job import Settings
 from cristae.store.volume import open_volume
+from cristae_cli.talk import sentence
 
 PARTED = """
 output: {name: mito}
@@ -70,6 +71,8 @@ def test_it_says_what_cutting_the_labels_finds(
     assert (found["block"], found["contested"], found["beyond_halo"]) == (list(block), 0, 0)
     (said,) = (event for event in events if event["event"] == "seams")
     assert {name: said[name] for name in expected} == expected and said["object"] == "mito"
+    crossing = f"seams: {expected['crossing']} objects of mito cross block borders, {expected['parts']} parts joined, none contested"
+    assert sentence(said) == crossing
 
 
 def test_every_time_point_has_its_own(tmp_path: Path) -> None:

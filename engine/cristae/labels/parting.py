@@ -17,7 +17,7 @@ from cristae.labels.components import label_spec
 
 LARGEST = 1 << 22
 """Voxels of the box in which summits, or the ground, are looked for."""
-REACH_UM, DEPTH_UM, ABOVE = 0.3, 0.08, 0.5
+REACH_UM, DEPTH_UM, ABOVE = 0.3, 0.1, 0.5
 """For tubes of 0.15 to 0.3 um radius: docs/instances.md has what was measured."""
 OWN: Mapping[str, tuple[str, ...]] = {
     "distance": ("min_separation_um", "reach_um"),
@@ -52,7 +52,7 @@ def split(
     sigma_um : for "intensity": width of the Gaussian that smooths it
     above : for "probability": foreground is what lies above it; 0.5 unless given
     depth_um : for "probability": two summits are two objects where the saddle between them lies this much lower, or more, than the lower
-        one; a height is the mean over the levels from `above` to 1 of the distance to where the probability is no higher; 0.08
+        one; a height is the mean over the levels from `above` to 1 of the distance to where the probability is no higher; 0.1
         unless given
 
     Returns
