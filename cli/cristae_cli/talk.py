@@ -83,6 +83,8 @@ def sentence(event: dict[str, Any]) -> str | None:
         return f"a worker died; {event['blocks']} blocks run again"
     if kind == "slow":
         return f"blocks {event['blocks']} have run for {event['seconds']:.0f} s, far longer than the others"
+    if kind == "seams":
+        return str(event["text"])
     if kind == "warning":
         return f"warning: {event['text']}"
     return None

@@ -20,6 +20,7 @@ from cristae.pipeline.file import Object, Step
 from cristae.pipeline.overview import overview_key
 from cristae.pipeline.projection import projections
 from cristae.pipeline.results import Cut
+from cristae.pipeline.stitching import noted_seams
 from cristae.pipeline.tables import Group, Holder, Table, plain
 from cristae.store.volume import Volume
 
@@ -61,6 +62,7 @@ class ObjectPasses:
     cuts: tuple[Cut, ...]  # thresholds, in the order of the steps
     steps: tuple[Stage, ...]
     kept: Mapping[str, tuple[Stage, ...]]  # steps that give each array that is kept
+    stitched: tuple[Asked, ...] = ()  # what joining the objects of tiles came to
 
 
 def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> ObjectPasses:
@@ -90,6 +92,8 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     passes.answer_for(leaf)
     thresholds = list(_cuts(item.name, leaf, passes))
     asked += tuple(noted for _, noted in thresholds if noted is not None)
+    stitched = noted_seams(item.name, leaf, passes)
+    asked += stitched
     passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
     made = Table(item.name, item.name, groups, holder, background) if table is not None else None
     return ObjectPasses(
@@ -101,6 +105,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         tuple(cut for cut, _ in thresholds),
         tuple(node.stage for node in leaf.chain),
         {passes.arrays[id(n)]: tuple(link.stage for link in n.chain) for n in leaf.chain if n.keep},
+        stitched,
     )
 
 
