@@ -44,7 +44,7 @@ COST = Cost(bytes_per_voxel=24.0, ns_per_voxel=200.0)
 
 RETURNS = ("probability", "mask", "labels")
 OVERLAP = 0.25
-"""Of tiles of labels, unless given: an object up to a quarter of a tile long is seen whole by some tile."""
+"""Of tiles of labels, unless given: an object shorter than a quarter of a tile is seen whole by some tile."""
 
 
 def python(
@@ -75,7 +75,7 @@ def python(
         the function looks, the blocks show
     tile : voxels that are computed as one, for a function whose result depends on what it is shown, such as a network
     overlap, blend : of tiles; see `segment`. "crop" wants an overlap. Of a mask the blend is a vote, more than half of the weight; labels
-        know no blend, and overlap by 0.25 of a tile unless given: an object that is no longer than that comes out as if it had been
+        know no blend, and overlap by 0.25 of a tile unless given: an object that is shorter than that comes out as if it had been
         found in the whole volume
     version : a word or a number that changes when something does that the file imports
     params : the function's own parameters
@@ -162,8 +162,17 @@ def _labels(said: dict[str, Any], call: Callable[[np.ndarray], np.ndarray], tili
     said |= {"tile": tiling.tile, "overlap": tiling.overlap}
     tiles = tile_labels(said, call, tiling, COST)
     asks = {"tiles": tiles, "ids": tile_ids(said, tiling, tiles)}
-    box, cost = partial(placed, tiling=tiling), placing_cost(tiling)
-    return Stage("python", said, box, no_halo(len(tiling.tile)), label_spec, cost, asks=asks, boundary="ends")
+    return Stage(
+        "python",
+        said,
+        partial(placed, tiling=tiling),
+        no_halo(len(tiling.tile)),
+        label_spec,
+        placing_cost(tiling),
+        asks=asks,
+        boundary="ends",
+        blockwise=True,
+    )
 
 
 def _source(path: Path, function: str) -> str:

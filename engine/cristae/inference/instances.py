@@ -109,17 +109,18 @@ class Places:
 
     def block(self, number: int) -> int:
         """The block that computes a tile."""
-        position = np.unravel_index(number, self.counts)
-        middles = [self._middles(axis)[k] for axis, k in enumerate(position)]
+        start = self.tile(number).box.start
+        middles = [self._middle(axis, a) for axis, a in enumerate(start)]
         return self.grid.index(tuple(m // b for m, b in zip(middles, self.grid.block, strict=True)))
 
     def of_block(self, index: int) -> list[int]:
         """The tiles that a block computes."""
         core = self.grid.core(index)
-        bounds = enumerate(zip(core.start, core.stop, strict=True))
-        return list(
-            self._product([[k for k, m in enumerate(self._middles(a)) if lo <= m < hi] for a, (lo, hi) in bounds])
-        )
+        near = [
+            [k for k, (a, _, _) in enumerate(entries) if lo <= self._middle(axis, a) < hi]
+            for axis, (entries, lo, hi) in enumerate(zip(self.axes, core.start, core.stop, strict=True))
+        ]
+        return list(self._product(near))
 
     def meeting(self, box: Box) -> list[int]:
         """The tiles that have voxels of their own in a box."""
@@ -135,9 +136,8 @@ class Places:
         near = [[k for k, (a, _, _) in enumerate(axis) if a < hi and a + n > lo] for axis, lo, hi, n in facts]
         return [other for other in self._product(near) if other > number]
 
-    def _middles(self, axis: int) -> list[int]:
-        half, last = self.tiling.tile[axis] // 2, self.grid.shape[axis] - 1
-        return [min(max(start + half, 0), last) for start, _, _ in self.axes[axis]]
+    def _middle(self, axis: int, start: int) -> int:
+        return min(max(start + self.tiling.tile[axis] // 2, 0), self.grid.shape[axis] - 1)
 
     def _product(self, near: Sequence[Sequence[int]]) -> Iterator[int]:
         return (int(np.ravel_multi_index(position, self.counts)) for position in product(*near))
