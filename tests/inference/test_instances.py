@@ -24,11 +24,12 @@ from scipy import ndimage
 from cristae.blocks.measure import ask
 from cristae.blocks.stage import Stage
 from cristae.errors import InvalidConfiguration, InvalidInput
-from cristae.grid import BlockGrid
+from cristae.grid import BlockGrid, Box
 from cristae.inference import python
 from cristae.inference.instances import SEAMS
 from cristae.pipeline.execute import plan
 from cristae.pipeline.job import Settings
+from cristae.store.volume import open_volume
 
 OWN = str(Path(__file__).with_name("own.py"))
 SHAPE = (19, 70, 83)
@@ -220,6 +221,20 @@ def test_a_run_says_what_its_seams_came_to(tmp_path: Path) -> None:
     assert json.loads(facts.read_text())["stitched mine"] == counts
     _, events = ran(cell, tmp_path / "whole", text, (9, 50, 60))
     assert report(tmp_path / "whole") == counts and any(e.get("text") == said for e in events)
+
+
+def test_each_time_point_has_its_own_objects_and_its_own_report(tmp_path: Path) -> None:
+    cell = tmp_path / "cell.ome.zarr"
+    write_store(cell, np.random.default_rng(3), frames=2)
+    text = LINE.format(file=OWN, function="found", rest="tile: [16, 48, 48], overlap: 0.5")
+    ran(cell, tmp_path / "out", text, (15, 48, 60))
+    source, labels = open_volume(cell), open_volume(next((tmp_path / "out" / "labels").glob("*.ome.zarr")))
+    rows = json.loads((tmp_path / "out" / "stitched.json").read_text())
+    for t, row in enumerate(rows):
+        box = Box.whole(source.spatial_shape)
+        np.testing.assert_array_equal(labels.read(box, t=t), truth(source.read(box, t=t)))
+        assert row["t"] == t and row["tiles"] == 3 * 3 * 4
+    assert len(rows) == 2 and rows[0]["matched"] != rows[1]["matched"]
 
 
 def test_a_plan_counts_the_tile_that_a_block_holds(tmp_path: Path) -> None:
