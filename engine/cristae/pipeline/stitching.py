@@ -84,5 +84,5 @@ def said_of_seams(facts: Mapping[str, Any]) -> Iterator[str]:
         if word == STITCHED:
             yield (
                 f"{item}: seams of {found['tiles']} tiles: {found['matched']} pairs of objects joined, {found['contested']} contested, "
-                f"{found['split']} split at a tile's end, {found['beyond']} objects longer than the overlap"
+                f"{found['split']} split at a tile's end, {found['beyond']} that no tile saw whole"
             )
