@@ -89,6 +89,8 @@ def sentence(event: dict[str, Any]) -> str | None:
             f"seams: {event['crossing']} object{'' if one else 's'} of {event['object']} cross{'es' if one else ''} block borders, "
             f"{event['parts']} parts joined, {event['contested'] or 'none'} contested"
         )
+    if kind == "stitched":
+        return str(event["text"])
     if kind == "warning":
         return f"warning: {event['text']}"
     return None

@@ -486,6 +486,13 @@ STAGES: list[Case] = [
            "3 uint16, 3 float32", reference=lambda case, array: ndimage.gaussian_filter(array.astype("float32"), 1, truncate=2)),
     *_each(python, {"file": OWN, "function": "sized", "halo_um": 0}, image, "2 uint8"),
     *_each(python, {"file": OWN, "function": "ranked", "tile": [8, 12], "overlap": 0.25, "blend": "crop"}, image, "2 uint16", slack=VOLUME),
+    *_each(python, {"file": OWN, "function": "bright", "returns": "mask", "halo_um": 0, "params": {"above": 60}}, image, "3 uint16, 2 uint8",
+           reference=lambda case, array: array > 60),
+    # Tiles that begin 1, 2 and 3 voxels apart: the law of reading meets blocks whose first and last voxels are the middles of some.
+    *_each(python, {"file": OWN, "function": "found", "returns": "labels", "tile": [1, 6, 9], "overlap": 0.6, "params": {"above": 60}},
+           image, "3 uint16", extent=(3, 9, 14)),
+    *_each(python, {"file": OWN, "function": "unlike", "returns": "labels", "tile": [3, 6], "overlap": 0.6}, image, "2 uint8, 2 float32",
+           extent=(9, 14)),
     *(Case(cell_image, {"scene": scene, "organelle": kind}, nothing, facts=(), shape=scene.shape) for scene, kind in SCENES),
     *(Case(cell_truth, {"scene": scene, "organelle": kind}, nothing, facts=(), shape=scene.shape) for scene, kind in SCENES),
     *(Case(tile, {"tiles": tiles}, nothing, ndim=2, facts=(), shape=(256, 256)) for tiles in TILES),

@@ -267,7 +267,7 @@ def _block_memory(work: Work, step: Pass, image: int, specs: Sequence[Spec], gri
     work_bytes = [
         sizes[i] + sizes[i + 1] + boxes[i].size * s.cost.bytes_per_voxel + s.cost.fixed_bytes
         for i, s in enumerate(step.chain)
-    ] + [sizes[-1] + core.size * a.measure.cost.bytes_per_voxel for a in step.measures]
+    ] + [sizes[-1] + core.size * a.measure.cost.bytes_per_voxel + a.measure.cost.fixed_bytes for a in step.measures]
     out = core.size * np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     computing = max([w - (sizes[0] if i == 0 and source else 0) for i, w in enumerate(work_bytes)], default=0)
     return int((2 if step.ahead else 1) * (source + beside) + source / 2 + computing + 2.5 * out)

@@ -11,6 +11,8 @@
     familiarity     how far an image is from a model's training images
     segment         the step that runs a model
     adapter         the step that runs a Python function
+    instances       objects that a function finds in tiles become objects of the volume
+    matching        which objects of two tiles that overlap are one
 
 torch is imported where a network computes, and nowhere else: a plan needs only the card.
 """

@@ -82,9 +82,10 @@ def _node(item: Object, step: Step, parent: Node | None, spec: Spec, raw: Ref) -
     params, beside = dict(step.params), None
     if step.name == "label":
         parent, params = _to_label(item, step, parent, spec)
-    elif parent is not None and parent.stage.name == "split":
+    elif parent is not None and _parted(parent):
+        by = parent.stage.name
         raise InvalidConfiguration(
-            f"object {item.name}: {step.name} after split would join what it parted; put {step.name} before split, and label after it"
+            f"object {item.name}: {step.name} after {by} would join what it parted; put {step.name} before {by}, and label after it"
         )
     elif step.name == "split":
         parent = _to_split(step, parent, spec, raw)
@@ -104,10 +105,10 @@ def _to_label(item: Object, step: Step, parent: Node | None, spec: Spec) -> tupl
     before, params = parent.spec if parent else spec, dict(step.params)
     refuse_keep(step, "its labels stay anyway")
     refuse_float_mask("label", before)
-    if parent is not None and parent.stage.name == "split":
+    if parent is not None and _parted(parent):
         if params.get("multilabel") is False:
             raise InvalidConfiguration(
-                f"object {item.name}: label after split would join what it parted; leave multilabel out"
+                f"object {item.name}: label after {parent.stage.name} would join what it parted; leave multilabel out"
             )
         params["multilabel"] = True
     if item.within is None:
@@ -119,6 +120,11 @@ def _to_label(item: Object, step: Step, parent: Node | None, spec: Spec) -> tupl
     refuse_grid(f"object {item.name} is within {item.within}, and label", before, spec)
     held = within(item.within, voxel_um=before.voxel_um)
     return Node("within", held, parent, held.output(before), beside=Ref(item.within)), {**params, "multilabel": True}
+
+
+def _parted(node: Node) -> bool:
+    """Whether a step's output is objects that may touch."""
+    return node.stage.name == "split" or node.stage.params.get("returns") == "labels"
 
 
 def _to_split(step: Step, parent: Node | None, spec: Spec, raw: Ref) -> Node | None:

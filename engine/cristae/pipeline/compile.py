@@ -177,7 +177,8 @@ def _last_of_grid(links: Sequence[Node], n: int) -> int:
 
 
 def _reaches(stage: Stage) -> bool:
-    return stage.reads is not None or any(before or after for before, after in stage.halo)
+    halos = [stage.halo, *(measure.halo for measure in stage.asks.values())]
+    return stage.reads is not None or any(before or after for halo in halos for before, after in halo)
 
 
 def array_asks(measures: Mapping[str, Measure]) -> int:

@@ -65,6 +65,7 @@ class PythonEntry(Entry):
 
     file: Word = Field(description="the path of a Python file")
     function: Annotated[str, Field(pattern=r"^[^\W\d]\w*$")] = Field(description="the name of a function in that file")
+    returns: Word = Field("probability", description="probability, mask or labels")
     halo_um: Length | Annotated[list[Length], Field(min_length=2, max_length=3)] | None = Field(
         None,
         description="how far the function looks beyond a voxel in um, one number or one for each axis, 0 for not at all",

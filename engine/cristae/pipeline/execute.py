@@ -42,6 +42,7 @@ from cristae.pipeline.placing import (
 )
 from cristae.pipeline.publishing import in_the_way, publish_outputs, refuse_taken
 from cristae.pipeline.status import facts_of, places
+from cristae.pipeline.stitching import said_of_seams
 from cristae.store.bundle import write_bytes
 from cristae.store.claim import Claim
 from cristae.store.zarr_arrays import RECENT_BYTES
@@ -140,6 +141,8 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
             found = finish_outputs(job, work, generation, journal.damaged_files, journal.grown)
             for name in (name for name in found if name.startswith("seams of ")):
                 events({"event": "seams", "object": name.removeprefix("seams of "), **found[name]})
+            for text in said_of_seams(found):
+                events({"event": "stitched", "text": text})
             publish_outputs(job, generation, work.lost)
             share(job, generation, totals.lost)
             sweep(generation, *(p for p in job.finals if p.is_dir()))

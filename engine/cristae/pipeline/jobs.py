@@ -24,6 +24,7 @@ from cristae.pipeline.objects import object_passes, one_channel, spec_of, table_
 from cristae.pipeline.operations import build
 from cristae.pipeline.reading import beside, refuse_fields, seen_by
 from cristae.pipeline.results import result_files
+from cristae.pipeline.stitching import stitched_files
 from cristae.pipeline.tables import Table
 from cristae.store.tables import check_suffix
 from cristae.store.volume import Volume, open_volume
@@ -272,6 +273,7 @@ def run_job(pipeline: PipelineFile, paths: Sequence[str], out: str | None, input
         files += result_files(
             folder, item.name, built.table, built.cuts, built.overview, built.seams, text, images, in_store, left_out
         )
+        files += stitched_files(folder, item.name, built.stitched)
     _refuse_alike(arrays, images)
     return Job(
         name,

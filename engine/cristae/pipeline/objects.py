@@ -23,6 +23,7 @@ from cristae.pipeline.grids import on_grid, um, way_back
 from cristae.pipeline.overview import overview_key
 from cristae.pipeline.projection import projections
 from cristae.pipeline.results import Cut
+from cristae.pipeline.stitching import noted_seams
 from cristae.pipeline.tables import Group, Holder, Table, plain
 from cristae.store.volume import Volume
 
@@ -66,6 +67,7 @@ class ObjectPasses:
     steps: tuple[Stage, ...]
     kept: Mapping[str, tuple[Stage, ...]]  # steps that give each array that is kept
     apart: Spec | None  # of its result, where that lies on other voxels than the image's
+    stitched: tuple[Asked, ...] = ()  # what joining the objects of tiles came to
 
 
 def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> ObjectPasses:
@@ -99,6 +101,8 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
     if seams is not None:
         ids = leaf.stage.asks["ids"]
         asked += (Asked(seams, _note(ids, "seams", (3,)), {"found": passes.ask(leaf.parent, ids)}),)
+    stitched = noted_seams(item.name, leaf, passes)
+    asked += stitched
     passes.end(leaf, Target(item.name, "label" if labelled else "image"), asked)
     made = Table(item.name, item.name, groups, holder, background) if table is not None else None
     return ObjectPasses(
@@ -112,6 +116,7 @@ def object_passes(item: Object, volume: Volume, wanted: str | int | None) -> Obj
         tuple(node.stage for node in leaf.chain),
         {passes.arrays[id(n)]: tuple(link.stage for link in n.chain) for n in leaf.chain if n.keep},
         None if on_grid(leaf.spec, spec) else leaf.spec,
+        stitched,
     )
 
 
