@@ -3,11 +3,12 @@
     components   the stage `label`
     holes        the stage `fill_holes`
     basins       the stage `split`: objects that touch, parted between their summits
+    flood        the stage `flood`: an image parted into the basins of its dark places
     holding      objects within others; a pipeline names it by `within:` of an object
     seams        what a block tells its neighbours, and which of their components touch
     union        one canonical id for every component
 
-Compiled loops live beside them: `seams_kernel` and `basins_kernel` over voxels, `union_kernel` over ids.
+Compiled loops live beside them: `seams_kernel`, `basins_kernel` and `flood_kernel` over voxels, `union_kernel` over ids.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,13 +16,15 @@ from collections.abc import Callable, Mapping
 from cristae.blocks.stage import Stage
 from cristae.labels.basins import split
 from cristae.labels.components import label
+from cristae.labels.flood import flood
 from cristae.labels.holding import within
 from cristae.labels.holes import fill_holes
 
-__all__ = ["STAGES", "fill_holes", "label", "split", "within"]
+__all__ = ["STAGES", "fill_holes", "flood", "label", "split", "within"]
 
 STAGES: Mapping[str, Callable[..., Stage]] = {
     "fill_holes": fill_holes,
+    "flood": flood,
     "label": label,
     "split": split,
 }

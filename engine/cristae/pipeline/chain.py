@@ -17,6 +17,9 @@ from cristae.pipeline.compile import Node, refuse_float_mask
 from cristae.pipeline.file import Object, Step
 from cristae.pipeline.operations import build, stages
 
+PARTED = ("split", "flood")
+"""Steps whose objects touch, or nearly: only equal numbers join after them."""
+
 
 def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
     """The last node of an object's steps, which knows those before it, and its measure step. raw : the channel it works on.
@@ -79,9 +82,10 @@ def _node(item: Object, step: Step, parent: Node | None, spec: Spec, raw: Ref) -
     params, beside = dict(step.params), None
     if step.name == "label":
         parent, params = _to_label(item, step, parent, spec)
-    elif parent is not None and parent.stage.name == "split":
+    elif parent is not None and parent.stage.name in PARTED:
+        other = parent.stage.name
         raise InvalidConfiguration(
-            f"object {item.name}: {step.name} after split would join what it parted; put {step.name} before split, and label after it"
+            f"object {item.name}: {step.name} after {other} would join what it parted; put {step.name} before {other}, and label after it"
         )
     elif step.name == "split":
         parent = _to_split(step, parent, spec, raw)
@@ -98,10 +102,10 @@ def _to_label(item: Object, step: Step, parent: Node | None, spec: Spec) -> tupl
     before, params = parent.spec if parent else spec, dict(step.params)
     refuse_keep(step, "its labels stay anyway")
     refuse_float_mask("label", before)
-    if parent is not None and parent.stage.name == "split":
+    if parent is not None and parent.stage.name in PARTED:
         if params.get("multilabel") is False:
             raise InvalidConfiguration(
-                f"object {item.name}: label after split would join what it parted; leave multilabel out"
+                f"object {item.name}: label after {parent.stage.name} would join what it parted; leave multilabel out"
             )
         params["multilabel"] = True
     if item.within is None:
