@@ -45,6 +45,12 @@ def evaluate(
     picture: Annotated[
         str | None, typer.Option("--picture", help="Draw what is in both and in one alone, .png.")
     ] = None,
+    pictures: Annotated[
+        str | None, typer.Option("--pictures", help="A folder for a picture of each image: objects and errors.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="The images themselves, to lie under those pictures.")
+    ] = None,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
     channel: o.Channel = None,
@@ -66,10 +72,10 @@ def evaluate(
     if out is None and objects is not None and Path(objects).exists() and not fresh:
         raise UsageError(f"--objects {objects} exists already; give another name, or --fresh to replace it")
     rules = Rules(min_voxels, _numbers(threshold_iou) or THRESHOLDS)
-    wanted = Wanted(rules, semantic, topology, objects, picture, by, table)
+    wanted = Wanted(rules, semantic, topology, objects, picture, pictures, image, by, table)
     inputs = o.inputs(axes, voxel_um, None, channel, time, None, crop)
     settings = o.settings(cluster, memory, block, "cpu", fresh or out is None, pyramid=False)
-    with _place(out, objects or picture) as place:
+    with _place(out, objects or picture or pictures) as place:
         job = evaluate_job(pred, truth, str(place), inputs, wanted)
         with progress() as listen:
             outcome = execute(job, settings, listen)

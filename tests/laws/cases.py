@@ -20,6 +20,7 @@ from scipy.interpolate import RegularGridInterpolator
 from cristae.blocks.measure import Answer, Measure
 from cristae.blocks.stage import Stage
 from cristae.evaluation.overlap import overlaps
+from cristae.evaluation.planes import planes
 from cristae.evaluation.rays import rays
 from cristae.filters import (
     closing,
@@ -514,6 +515,7 @@ MEASURES: list[Case] = [
            facts=("voxel_um", "dtype")),
     *_each(overlaps, {}, prediction_and_truth, "3 uint32, 3 uint64, 3 bool, 2 uint8", facts=("ndim",), **WEIGHED),
     *_each(rays, {}, prediction_and_truth, "3 uint32, 3 bool, 2 uint8", facts=("ndim",), **WEIGHED),
+    *_each(planes, {}, prediction_and_truth, "3 uint32, 3 bool, 2 uint8", facts=("ndim",), **WEIGHED),
     *_each(projections, {}, labels_and_image, "3 uint16, 3 float32, 2 uint8", **WEIGHED),
     *_each(histogram, {"bins": 64, "scope": "image"}, image, "3 float32, 2 float64", facts=("ndim", "dtype"), **WEIGHED),
     *_each(histogram, {}, signed, "3 int32, 2 int16", facts=("ndim", "dtype"), **WEIGHED),
