@@ -11,7 +11,7 @@ import typer
 from cristae.errors import CristaeError, Stopped, UsageError
 from cristae_cli import after, simulate
 from cristae_cli import options as o
-from cristae_cli.evaluate import evaluate
+from cristae_cli.evaluate import compare, evaluate
 from cristae_cli.running import run_job as carry_out
 
 app = typer.Typer(
@@ -283,7 +283,17 @@ def _plan(job: Any, settings: Any, probe: bool, json: bool, workers: int | None 
 
 app.add_typer(simulate.app, name="simulate")
 
-for command in (evaluate, after.status, after.audit, after.view, after.report, after.export, after.clean, simulate.psf):
+for command in (
+    evaluate,
+    compare,
+    after.status,
+    after.audit,
+    after.view,
+    after.report,
+    after.export,
+    after.clean,
+    simulate.psf,
+):
     app.command()(command)
 
 

@@ -98,7 +98,7 @@ def evaluate_job(pred: str, truth: str, out: str, inputs: Inputs, wanted: Wanted
     if deep:
         asked.append(Asked(PLANES, planes(ndim=ndim), {}, (Ref("truth", channels[0][1]),)))
     frames = frames_after(state, [f for n, (one, _) in enumerate(pairs) for f in inputs.frames(n, one.volume)])
-    whole = path.with_suffix(".json")  # a CSV has no room for definitions and bins: they lie beside it
+    whole = beside(path)
     files = [
         FileOutput(place, Scores(kind, pred, truth, (channels[0][0], channels[0][1]), column))
         for place in dict.fromkeys((whole, path))
@@ -124,6 +124,14 @@ def evaluate_job(pred: str, truth: str, out: str, inputs: Inputs, wanted: Wanted
         tuple(files),
         extra={"command": "evaluate", **inputs.facts, **_facts(wanted, kind, column)},
     )
+
+
+def beside(path: Path) -> Path:
+    """The JSON of scores that are kept at `path`: a CSV has no room for definitions and bins, so they lie beside it; under the name of
+    the CSV where an evaluation of its own has the shorter one."""
+    whole = path.with_suffix(".json")
+    taken = path != whole and (path.parent / ".cristae" / whole.name).exists()
+    return path.with_name(f"{path.name}.json") if taken else whole
 
 
 def _paired(pred: str, truth: str, inputs: Inputs) -> list[tuple[Sample, Sample]]:
