@@ -112,11 +112,12 @@ def morphological(*, edges_px: float, tolerance: float, sigma_px: float = 0.0) -
     """Basins of the gradient (or, with 0, of the image as it is), of which the bright ones are kept: those whose mean lies above Otsu's
     threshold of the image in which each basin shows its mean. Dams are ground."""
     smooth = gaussian(sigma_px * PIXEL, voxel_um=VOXEL_UM)
-    edges = gradient(edges_px * PIXEL, voxel_um=VOXEL_UM)
+    edges = gradient(edges_px * PIXEL, voxel_um=VOXEL_UM) if edges_px else None
     basins = flood(voxel_um=VOXEL_UM, tolerance=tolerance)
 
     def mask(image: np.ndarray) -> np.ndarray:
-        found = basins(edges(smooth(image)))
+        seen = smooth(image)
+        found = basins(seen if edges is None else edges(seen))
         sums, many = (np.bincount(found.ravel(), w, found.max() + 1) for w in (image.ravel(), None))
         means = (sums / np.maximum(many, 1)).astype(np.float32)[found]
         kept: np.ndarray = threshold(voxel_um=VOXEL_UM, method="otsu")(means) & (found > 0)
@@ -295,8 +296,10 @@ How each was set:
   for all tiles.
 - Published figures of these methods are of other tiles and unknown settings; compare only rows of this table.
 - What the morphological segmentation gives are basins, not a foreground. Here those are kept whose mean intensity is above Otsu's threshold
-  of the image in which every basin shows its mean; dams count as ground, which takes a pixel from every border. As a border image a
-  tile is one dark basin, or few: bright objects on a dark ground are no borders between cells, and nothing is found.
+  of the image in which every basin shows its mean; dams count as ground, which takes a pixel from every border. As a border image
+  nearly nothing is found: bright objects on a dark ground are no borders between cells, and few basins are bright.
+- Noise decides: the same adaptive threshold or level after a Gaussian of one pixel is another method. All were given that choice but Otsu and
+  Frangi, whose tubes are smoothed anyway.
 - Tiles are montages of four scenes, and the edges between them are real steps in brightness.
 
 Made by `.venv/bin/python docs/baselines.py`; a network's row is added by `.venv/bin/python docs/baselines.py --model FILE`, where a

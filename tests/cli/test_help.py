@@ -37,6 +37,7 @@ COMMANDS = (
     "demo",
     "psf",
     "evaluate",
+    "compare",
 )
 CALL = "from cristae_cli.main import main; main()"
 
