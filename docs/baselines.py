@@ -298,8 +298,8 @@ How each was set:
 - What the morphological segmentation gives are basins, not a foreground. Here those are kept whose mean intensity is above Otsu's threshold
   of the image in which every basin shows its mean; dams count as ground, which takes a pixel from every border. As a border image
   nearly nothing is found: bright objects on a dark ground are no borders between cells, and few basins are bright.
-- Noise decides: the same adaptive threshold or level after a Gaussian of one pixel is another method. All were given that choice but Otsu and
-  Frangi, whose tubes are smoothed anyway.
+- Noise decides: the same adaptive threshold or level after a Gaussian of one pixel is another method. Where settings
+  were chosen that was one of them, but for Frangi, whose tubes are smoothed anyway.
 - Tiles are montages of four scenes, and the edges between them are real steps in brightness.
 
 Made by `.venv/bin/python docs/baselines.py`; a network's row is added by `.venv/bin/python docs/baselines.py --model FILE`, where a
