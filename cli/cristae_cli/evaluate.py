@@ -1,10 +1,14 @@
-"""Evaluate: the command that scores a segmentation against a truth. Scores go to stdout, as a table or as JSON."""
+"""Evaluate: the command that scores a segmentation against a truth, and `compare`, which puts the scores of several side by side.
+
+Scores go to stdout, as a table or as JSON.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from json import dumps as dump
 from json import loads as load
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +49,12 @@ def evaluate(
     picture: Annotated[
         str | None, typer.Option("--picture", help="Draw what is in both and in one alone, .png.")
     ] = None,
+    pictures: Annotated[
+        str | None, typer.Option("--pictures", help="A folder for a picture of each image: objects and errors.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="The images themselves, to lie under those pictures.")
+    ] = None,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
     channel: o.Channel = None,
@@ -66,10 +76,10 @@ def evaluate(
     if out is None and objects is not None and Path(objects).exists() and not fresh:
         raise UsageError(f"--objects {objects} exists already; give another name, or --fresh to replace it")
     rules = Rules(min_voxels, _numbers(threshold_iou) or THRESHOLDS)
-    wanted = Wanted(rules, semantic, topology, objects, picture, by, table)
+    wanted = Wanted(rules, semantic, topology, objects, picture, pictures, image, by, table)
     inputs = o.inputs(axes, voxel_um, None, channel, time, None, crop)
     settings = o.settings(cluster, memory, block, "cpu", fresh or out is None, pyramid=False)
-    with _place(out, objects or picture) as place:
+    with _place(out, objects or picture or pictures) as place:
         job = evaluate_job(pred, truth, str(place), inputs, wanted)
         with progress() as listen:
             outcome = execute(job, settings, listen)
@@ -105,6 +115,55 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--threshold-iou {text} is no list of numbers; write 0.5,0.75") from None
+
+
+def compare(
+    scores: Annotated[list[str], typer.Argument(help="What `evaluate --out` wrote, .json; two or more.")],
+    figures: Annotated[
+        str | None,
+        typer.Option("--figures", help="Of these figures only, as dice,pq; by default of all that are scores."),
+    ] = None,
+    picture: Annotated[str | None, typer.Option("--picture", help="Draw the table in colours, .png.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put the scores of several evaluations side by side: classes, or predictions of one truth."""
+    from cristae.pipeline.compared import compared
+    from cristae_cli.talk import say
+
+    if picture is not None and not picture.lower().endswith(".png"):
+        raise UsageError(f"--picture {picture} is no picture; end it in .png")
+    chosen = [name.strip() for name in figures.split(",") if name.strip()] if figures is not None else None
+    found = compared(scores, chosen)
+    values = [[None if value != value else value for value in row] for row in found.values.tolist()]
+    if json:
+        told = [
+            {"scores": name, "images": many, **dict(zip(found.figures, row, strict=True))}
+            for name, many, row in zip(found.rows, found.images, values, strict=True)
+        ]
+        print(dump(told, indent=1))
+    else:
+        _show_side_by_side(found.figures, found.rows, found.images, values)
+    if picture is not None:
+        from cristae.pipeline.heat import heat
+        from cristae.pipeline.picture import write_png
+
+        Path(picture).absolute().parent.mkdir(parents=True, exist_ok=True)
+        lines = ("means over images or time points; grey: no score between 0 and 1",)
+        write_png(picture, heat(found.values, found.rows, found.figures, coloured=found.scores, lines=lines))
+        say(picture)
+
+
+def _show_side_by_side(
+    figures: Sequence[str], rows: Sequence[str], images: Sequence[int], values: Sequence[Sequence[float | None]]
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", *rows)
+    table.add_row("images", *map(str, images))
+    for k, name in enumerate(figures):
+        table.add_row(name, *(_said(row[k]) for row in values))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def show_scores(scores: dict[str, Any]) -> None:

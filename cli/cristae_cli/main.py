@@ -11,7 +11,7 @@ import typer
 from cristae.errors import CristaeError, Stopped, UsageError
 from cristae_cli import after, segment, simulate
 from cristae_cli import options as o
-from cristae_cli.evaluate import evaluate
+from cristae_cli.evaluate import compare, evaluate
 from cristae_cli.familiar import check_model
 from cristae_cli.running import plan_out, show_only
 from cristae_cli.running import run_job as carry_out
@@ -266,6 +266,7 @@ for command in (
     check_model,
     train,
     evaluate,
+    compare,
     after.status,
     after.audit,
     after.view,

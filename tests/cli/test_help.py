@@ -41,6 +41,7 @@ COMMANDS = (
     "models",
     "check-model",
     "train",
+    "compare",
 )
 CALL = "from cristae_cli.main import main; main()"
 

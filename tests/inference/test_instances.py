@@ -213,7 +213,7 @@ def test_a_run_says_what_its_seams_came_to(tmp_path: Path) -> None:
     text = LINE.format(file=OWN, function="found", rest="tile: [8, 24, 24]")
     _, events = ran(cell, tmp_path / "out", text, (5, 30, 30))
     counts = report(tmp_path / "out")
-    (said,) = (e["text"] for e in events if e["event"] == "seams")
+    (said,) = (e["text"] for e in events if e["event"] == "stitched")
     assert said.startswith(
         f"mine: seams of {counts['tiles']} tiles: {counts['matched']} pairs of objects joined, 0 contested"
     )

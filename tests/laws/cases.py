@@ -20,12 +20,14 @@ from scipy.interpolate import RegularGridInterpolator
 from cristae.blocks.measure import Answer, Measure
 from cristae.blocks.stage import Spec, Stage
 from cristae.evaluation.overlap import overlaps
+from cristae.evaluation.planes import planes
 from cristae.evaluation.rays import rays
 from cristae.filters import (
     closing,
     difference_of_gaussians,
     flatfield,
     gaussian,
+    gradient,
     heights,
     median,
     opening,
@@ -38,7 +40,7 @@ from cristae.filters.histogram import histogram
 from cristae.filters.pyramid import downsample
 from cristae.grid import Shape
 from cristae.inference import python, segment
-from cristae.labels import fill_holes, label, split, within
+from cristae.labels import fill_holes, flood, label, split, within
 from cristae.morphology import finish_rows
 from cristae.morphology.intensity import intensity
 from cristae.morphology.moments import index, shape
@@ -351,13 +353,46 @@ def local_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
     return array > ndimage.uniform_filter(array.astype(np.float64), sides, mode="reflect") + case.params["offset"]
 
 
+def local_by_opencv(case: Case, array: np.ndarray) -> np.ndarray:
+    """As the manual of OpenCV's adaptiveThreshold says it: src > T, T the weighted mean of blockSize voxels less C."""
+    mean = array.astype(np.float64)
+    for axis, voxel in enumerate(case.voxel_um):
+        side = 2 * int(case.params["radius_um"] / voxel + 1e-9) + 1  # getGaussianKernel(blockSize, 0)
+        kernel = np.exp(-((np.arange(side) - (side - 1) / 2) ** 2) / (2 * (0.3 * ((side - 1) * 0.5 - 1) + 0.8) ** 2))
+        mean = ndimage.convolve1d(mean, kernel / kernel.sum(), axis, mode="reflect")
+    c = -case.params["offset"]
+    return array > mean - c
+
+
 def by_scipy_with_a_ball(case: Case, array: np.ndarray) -> np.ndarray:
     radius = case.params["radius_um"]
     sides = [np.arange(-int(radius / v), int(radius / v) + 1) * v for v in case.voxel_um]
     ball = sum(x**2 for x in np.meshgrid(*sides, indexing="ij")) <= radius**2
-    name = {"opening": "grey_opening", "closing": "grey_closing", "top_hat": "white_tophat", "median": "median_filter"}
+    name = {
+        "opening": "grey_opening",
+        "closing": "grey_closing",
+        "top_hat": "white_tophat",
+        "median": "median_filter",
+        "dilated": "grey_dilation",
+        "eroded": "grey_erosion",
+    }
     values = array.view(np.uint8) if array.dtype == bool else array
     return getattr(ndimage, name[case.builder.__name__])(values, footprint=ball, mode="reflect").astype(array.dtype)
+
+
+def edges_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
+    """Of whole numbers that hold any difference."""
+    wide = array.astype(np.int64) if array.dtype.kind in "biu" else array
+    high, low = (by_scipy_with_a_ball(replace(case, builder=b), wide) for b in (dilated, eroded))
+    return (high - low).astype(array.dtype.name.replace("int", "uint") if array.dtype.kind == "i" else array.dtype)
+
+
+def dilated() -> None:
+    """A name that `by_scipy_with_a_ball` knows."""
+
+
+def eroded() -> None:
+    """Another."""
 
 
 def filled_by_scipy(case: Case, array: np.ndarray) -> np.ndarray:
@@ -402,6 +437,14 @@ TILES = [
     Tiles("physeg-epi2-mito", 5, "solid"),
 ]
 
+FLOODED: list[tuple[dict[str, Any], str, Shape]] = [
+    ({}, "uint16", (7, 13, 31)),
+    ({"tolerance": 30, "connectivity": 3}, "float32", (9, 12, 23)),
+    ({"tolerance": 12.5, "connectivity": 2, "dams": False}, "uint8", (13, 40)),
+    ({"tolerance": 0}, "int32", (1, 40)),
+]
+"""A block sees the whole image, whose shape is therefore part of the case."""
+
 STAGES: list[Case] = [
     *_each(gaussian, {"sigma_um": 0.17}, image, IMAGES + ",2 float64", reference=gaussian_by_scipy,
            reference_tolerance=1e-3, library_tolerance=1e-4, **WEIGHED),
@@ -431,12 +474,17 @@ STAGES: list[Case] = [
     *_each(threshold, {"method": "otsu", "of": "positive", "min_contrast": 90.0}, image, "3 uint16, 2 float32", **THRESHOLD),
     *_each(threshold, {"method": "local", "radius_um": 0.31, "offset": 3.25}, image, "3 uint16, 2 float32",
            **THRESHOLD, library_tolerance=0.01),
+    *_each(threshold, {"method": "local", "radius_um": 0.31, "mean": "gaussian", "offset": -0.5}, image, "3 uint16, 2 float32",
+           **THRESHOLD, library_tolerance=0.01, reference=local_by_opencv),
     *_each(opening, {"radius_um": 0.27}, image, "3 uint16", **BALL),
     *_each(opening, {"radius_um": 0.27}, image, "2 float32", slack=RIM, **BALL),
     *_each(closing, {"radius_um": 0.22}, mask, "3 bool, 2 uint8", slack=RIM, **BALL),
     *_each(top_hat, {"radius_um": 0.27}, image, "3 uint16, 3 float32", **BALL),
     *_each(top_hat, {"radius_um": 0.27}, image, "2 uint8", slack=RIM, **BALL),
     *_each(top_hat, {"radius_um": 0.05}, mask, "3 bool", **BALL),
+    *_each(gradient, {"radius_um": 0.27}, image, "3 uint16, 2 float32", **{**THRESHOLD, "reference": edges_by_scipy}),
+    *_each(gradient, {"radius_um": 0.15}, signed, "3 int16, 2 int8", **{**THRESHOLD, "reference": edges_by_scipy}),
+    *_each(gradient, {"radius_um": 0.15}, mask, "3 bool", **{**THRESHOLD, "reference": edges_by_scipy}),
     *_each(median, {"radius_um": 0.13}, image, "3 uint16, 2 float32", reference=by_scipy_with_a_ball, **WEIGHED),
     *_each(median, {"radius_um": 0.13}, mask, "2 bool", reference=by_scipy_with_a_ball),
     *_each(fill_holes, {}, mask, "3 bool, 3 uint16, 2 uint8", reference=filled_by_scipy, **WEIGHED),
@@ -452,6 +500,7 @@ STAGES: list[Case] = [
     *_each(split, {"by": "probability", "above": 0.45, "depth_um": 0.03, "reach_um": 0.24}, chances, "3 float32, 2 float64",
            slack=RIM, **WEIGHED),
     *_each(split, {"by": "probability"}, chances, "3 float16", slack=RIM),
+    *(Case(flood, params, image, len(shape), dtype, facts=("voxel_um", "dtype"), shape=shape) for params, dtype, shape in FLOODED),
     *_each(label, {}, mask, "3 bool, 3 uint16, 2 uint8", reference=labels_by_scipy, **WEIGHED),
     *_each(label, {"min_diameter_um": 0.3}, mask, "3 bool, 2 bool"),
     *_each(label, {"connectivity": 1}, mask, "3 uint8, 2 bool", reference=labels_by_scipy),
@@ -513,6 +562,7 @@ MEASURES: list[Case] = [
            facts=("voxel_um", "dtype")),
     *_each(overlaps, {}, prediction_and_truth, "3 uint32, 3 uint64, 3 bool, 2 uint8", facts=("ndim",), **WEIGHED),
     *_each(rays, {}, prediction_and_truth, "3 uint32, 3 bool, 2 uint8", facts=("ndim",), **WEIGHED),
+    *_each(planes, {}, prediction_and_truth, "3 uint32, 3 bool, 2 uint8", facts=("ndim",), **WEIGHED),
     *_each(projections, {}, labels_and_image, "3 uint16, 3 float32, 2 uint8", **WEIGHED),
     *_each(histogram, {"bins": 64, "scope": "image"}, image, "3 float32, 2 float64", facts=("ndim", "dtype"), **WEIGHED),
     *_each(histogram, {}, signed, "3 int32, 2 int16", facts=("ndim", "dtype"), **WEIGHED),
@@ -564,5 +614,7 @@ HEAVY: list[Case] = [
         shape=(64, 512, 512),
     ),
     Case(tile, {"tiles": Tiles("sam-mito", 1)}, nothing, ndim=2, facts=(), shape=(512, 512)),
+    Case(flood, {}, image, dtype="uint16", facts=("voxel_um", "dtype"), shape=(32, 512, 512)),
+    Case(flood, {"dams": False}, image, dtype="float32", facts=("voxel_um", "dtype"), shape=(16, 512, 512)),
 ]
 """What the law of memory weighs."""

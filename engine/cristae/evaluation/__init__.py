@@ -10,6 +10,7 @@
     topology     centre lines and Betti numbers, of images that fit in memory
     figures      counts add up, figures are made of counts; means with their interval
     scores       all of it as one document
+    rays         where both agree and differ, seen along z; `planes`: how often they differ in each plane
     seams        whether borders of tiles or blocks show in a result
 
 The compiled loop over voxels is `overlap_kernel`. Everything after the table is whole numbers and a few divisions.

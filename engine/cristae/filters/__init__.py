@@ -3,7 +3,7 @@
     gaussian    smoothing and the difference of two widths
     ridge       bright tubes of given radii (Frangi)
     flatfield   the uneven light of a camera divided away
-    balls       opening, closing and top hat by balls in the sample; median within a ball
+    balls       opening, closing, top hat and gradient by balls in the sample; median within a ball
     heights     what a mask shows of an image, for `split`
     threshold   masks, at a value, at one that the histogram gives, or at the mean around each voxel
     cuts        where a histogram is parted: Otsu, Li, triangle
@@ -17,7 +17,7 @@ every array library, stands in `X` or `X_plain`.
 from collections.abc import Callable, Mapping
 
 from cristae.blocks.stage import Stage
-from cristae.filters.balls import closing, opening, top_hat
+from cristae.filters.balls import closing, gradient, opening, top_hat
 from cristae.filters.flatfield import flatfield
 from cristae.filters.gaussian import difference_of_gaussians, gaussian
 from cristae.filters.heights import heights
@@ -32,6 +32,7 @@ __all__ = [
     "difference_of_gaussians",
     "flatfield",
     "gaussian",
+    "gradient",
     "heights",
     "median",
     "opening",
@@ -46,6 +47,7 @@ STAGES: Mapping[str, Callable[..., Stage]] = {
     "difference_of_gaussians": difference_of_gaussians,
     "flatfield": flatfield,
     "gaussian": gaussian,
+    "gradient": gradient,
     "median": median,
     "opening": opening,
     "resample": resample,

@@ -3,6 +3,7 @@
     opening   what a ball fits into: bright structures thinner than it go
     closing   the same of the ground: dark gaps thinner than the ball are filled
     top_hat   the image less its opening: thin bright structures stay, slow background goes
+    gradient  the largest less the least within the ball: edges
 
 A ball is the voxels whose centres lie within the radius. It is a stack of rows of several widths, and the extreme over a
 row of width w + 1 is that of two rows of width w, one voxel apart: so each width is found from the last, and each row of
@@ -24,7 +25,7 @@ import numpy as np
 
 from cristae.array import Array, namespace
 from cristae.blocks.measure import Answer
-from cristae.blocks.stage import At, Cost, Stage
+from cristae.blocks.stage import At, Cost, Spec, Stage, same_spec
 from cristae.errors import InvalidConfiguration
 
 Ball = tuple[tuple[tuple[int, ...], int], ...]
@@ -84,14 +85,47 @@ def top_hat(radius_um: float, *, voxel_um: tuple[float, ...], dtype: str = "floa
     return _stage("top_hat", radius_um, voxel_um, dtype, hatted)
 
 
-def _stage(name: str, radius_um: float, voxel_um: tuple[float, ...], dtype: str, kernel: Callable[..., Array]) -> Stage:
+def gradient(radius_um: float, *, voxel_um: tuple[float, ...], dtype: str = "float32") -> Stage:
+    """Show edges: the brightest voxel within a ball less the darkest (the morphological gradient).
+
+    Parameters
+    ----------
+    radius_um : radius of the ball (in 2D the disc), micrometres; one voxel compares the neighbours across a face, 1.5 voxels in 2D
+        and 1.8 in 3D also those across a corner
+    voxel_um : voxel size, (z, y, x) or (y, x)
+    dtype : of the image, which tells what memory it takes
+
+    Returns
+    -------
+    A stage from any real image to the same dtype, of signed whole numbers to the unsigned ones of their width; nowhere below 0.
+    J.-F. Rivest, P. Soille, S. Beucher, J. Electron. Imaging 2, 326 (1993), doi:10.1117/12.159642; with a ball as
+    `scipy.ndimage.morphological_gradient`.
+
+    Raises
+    ------
+    InvalidConfiguration : if the radius is no length.
+    """
+    return _stage("gradient", radius_um, voxel_um, dtype, edges, times=1, output=_unsigned)
+
+
+def _stage(
+    name: str,
+    radius_um: float,
+    voxel_um: tuple[float, ...],
+    dtype: str,
+    kernel: Callable[..., Array],
+    times: int = 2,
+    output: Callable[..., Spec] = same_spec,
+) -> Stage:
+    """times : balls that one voxel's result reaches over, one after the other."""
     rows = ball(name, radius_um, voxel_um)
-    reach = [2 * max((abs(at[axis]) for at, _ in rows), default=0) for axis in range(len(voxel_um) - 1)]
-    reach.append(2 * rows[0][1])
+    reach = [times * max((abs(at[axis]) for at, _ in rows), default=0) for axis in range(len(voxel_um) - 1)]
+    reach.append(times * rows[0][1])
     # The erosion, then of the dilation its result, the row extremes and the next wider ones.
     cost = Cost(3.0 * np.dtype(dtype).itemsize, 3.0 + 0.4 * len(rows))
     halo = tuple((r, r) for r in reach)
-    return Stage(name, {"radius_um": radius_um}, partial(_apply, kernel=kernel, rows=rows), halo, cost=cost)
+    apply = partial(_apply, kernel=kernel, rows=rows)
+    return Stage(name, {"radius_um": radius_um}, apply, halo, output=output, cost=cost)
 
 
 def _apply(array: Array, *, at: At, answers: Mapping[str, Answer], kernel: Callable[..., Array], rows: Ball) -> Array:
@@ -139,6 +173,20 @@ def hatted(array: Array, window: tuple[slice, ...], rows: Ball) -> Array:
     """The array less its opening."""
     found = opened(array, window, rows)
     return array[window] ^ found if array.dtype == bool else array[window] - found
+
+
+def edges(array: Array, window: tuple[slice, ...], rows: Ball) -> Array:
+    """Dilation less erosion. Of signed numbers the difference wraps round in their own type, and is right in the unsigned one."""
+    high, low = (extreme(array, rows, lowest=lowest)[window] for lowest in (False, True))
+    if array.dtype == bool:
+        return high ^ low
+    found = high - low
+    return found.view(found.dtype.str.replace("i", "u")) if found.dtype.kind == "i" else found
+
+
+def _unsigned(spec: Spec) -> Spec:
+    dtype = f"u{spec.dtype}" if spec.dtype.startswith("int") else spec.dtype
+    return Spec(spec.shape, dtype, spec.voxel_um)
 
 
 def extreme(array: Array, rows: Ball, *, lowest: bool) -> Array:

@@ -25,6 +25,7 @@ from cristae.grid import no_halo
 SCOPES = ("frame", "image", "collection")
 OF = ("all", "positive")
 LOCAL = "local"
+MEANS = ("box", "gaussian")
 
 
 def threshold(
@@ -36,6 +37,7 @@ def threshold(
     of: str = "all",
     min_contrast: float = 0.0,
     radius_um: float | None = None,
+    mean: str = "box",
     offset: float = 0.0,
     dtype: str = "float32",
 ) -> Stage:
@@ -50,13 +52,15 @@ def threshold(
     of : "all" voxels are counted, or only those that are "positive", as after a filter that leaves much at 0
     min_contrast : where the mean above is not this much higher than the mean below, in units of the image, nothing is foreground
     radius_um : of the mean around a voxel, for "local": half the side of a box, in micrometres
-    offset : how far above that mean a voxel must lie, in units of the image
+    mean : of that box: of all voxels alike ("box"), or by a "gaussian" that ends with it, as OpenCV's adaptiveThreshold weighs them
+    offset : how far above that mean a voxel must lie, in units of the image: OpenCV's C with the sign turned
     dtype : of the image; the histogram has one bin a value for integers and 256 bins for floats
 
     Returns
     -------
     A stage from any real image to bool. The values are those of `skimage.filters.threshold_otsu`, `threshold_li` (floats: of
-    the bins) and `threshold_triangle` on all voxels at once.
+    the bins) and `threshold_triangle` on all voxels at once. A box of r voxels to each side is OpenCV's blockSize of 2r + 1, and its
+    Gaussian has OpenCV's width of 0.3 (r - 1) + 0.8 voxels; the mean is no whole number here, and the volume's faces reflect.
 
     Raises
     ------
@@ -65,7 +69,8 @@ def threshold(
     if (value is None) == (method is None):
         raise InvalidConfiguration(f"threshold: give either a value or a method ({_known()}), and not both")
     if method is not None and method not in (*METHODS, LOCAL):
-        raise InvalidConfiguration(f"threshold: method {method!r} is not known; the methods are {_known()}")
+        meant = "; adaptive is called local here" if method == "adaptive" else ""
+        raise InvalidConfiguration(f"threshold: method {method!r} is not known; the methods are {_known()}{meant}")
     if over not in SCOPES:
         raise InvalidConfiguration(f"threshold: over {over!r} is not one of {', '.join(SCOPES)}")
     if of not in OF:
@@ -73,10 +78,12 @@ def threshold(
     for name, number in (("value", value), ("min_contrast", min_contrast), ("offset", offset)):
         if number is not None and not _number(number):
             raise InvalidConfiguration(f"threshold: {name} is {number!r}, but must be a number")
+    if mean not in MEANS:
+        raise InvalidConfiguration(f"threshold: mean {mean!r} is not one of {', '.join(MEANS)}")
     if method == LOCAL:
-        return _local(voxel_um, radius_um, offset)
-    if radius_um is not None or offset:
-        raise InvalidConfiguration("threshold: radius_um and offset belong to method: local; leave them out")
+        return _local(voxel_um, radius_um, mean, offset)
+    if radius_um is not None or offset or mean != MEANS[0]:
+        raise InvalidConfiguration("threshold: radius_um, mean and offset belong to method: local; leave them out")
     found = {}
     if method is not None:
         measure = METHODS[method](
@@ -101,23 +108,31 @@ def _known() -> str:
     return ", ".join((*METHODS, LOCAL))
 
 
-def _local(voxel_um: tuple[float, ...], radius_um: float | None, offset: float) -> Stage:
+def _local(voxel_um: tuple[float, ...], radius_um: float | None, mean: str, offset: float) -> Stage:
     if radius_um is None or not _number(radius_um) or radius_um <= 0:
         raise InvalidConfiguration(
             f"threshold: method local needs radius_um, a length in um above 0, not {radius_um!r}"
         )
     reach = [floor(radius_um / h + 1e-9) for h in voxel_um]
     halo = tuple((r, r) for r in reach)
-    weights = [np.full(r + 1, 1 / (2 * r + 1)) for r in reach]
+    weights = [np.full(r + 1, 1 / (2 * r + 1)) if mean == "box" else _weighted(r) for r in reach]
     smoothing = smoothing_cost(halo)
     return Stage(
         "threshold",
-        {"method": LOCAL, "radius_um": radius_um, "offset": offset},
+        {"method": LOCAL, "radius_um": radius_um, **({"mean": mean} if mean != "box" else {}), "offset": offset},
         partial(_above_mean, weights=weights, offset=offset),
         halo,
         output=_mask,
         cost=Cost(smoothing.bytes_per_voxel + 4.0, smoothing.ns_per_voxel + 1.0),  # the mean, in float32
     )
+
+
+def _weighted(reach: int) -> np.ndarray:
+    """Weights of a Gaussian that fills a window of `reach` voxels to each side, from its centre outwards; their sum over both is 1."""
+    sigma = 0.3 * (reach - 1) + 0.8
+    side: np.ndarray = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
+    side /= side[0] + 2 * side[1:].sum()
+    return side
 
 
 def _above_mean(

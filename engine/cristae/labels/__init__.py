@@ -5,25 +5,29 @@
     parting      the stage `split`: objects that touch, parted between their summits
     basins       by distance or intensity, summits that are near each other being one
     saddles      by a network's probability, summits that only a shallow saddle parts being one
+    flood        the stage `flood`: an image parted into the basins of its dark places
     holding      objects within others; a pipeline names it by `within:` of an object
     seams        what a block tells its neighbours, and which of their components touch
     union        one canonical id for every component
 
-Compiled loops live beside them: `seams_kernel`, `basins_kernel` and `saddles_kernel` over voxels, `union_kernel` over ids.
+Compiled loops live beside them: `seams_kernel`, `basins_kernel`, `saddles_kernel` and `flood_kernel` over voxels, `union_kernel` over
+ids.
 """
 
 from collections.abc import Callable, Mapping
 
 from cristae.blocks.stage import Stage
 from cristae.labels.components import label
+from cristae.labels.flood import flood
 from cristae.labels.holding import within
 from cristae.labels.holes import fill_holes
 from cristae.labels.parting import split
 
-__all__ = ["STAGES", "fill_holes", "label", "split", "within"]
+__all__ = ["STAGES", "fill_holes", "flood", "label", "split", "within"]
 
 STAGES: Mapping[str, Callable[..., Stage]] = {
     "fill_holes": fill_holes,
+    "flood": flood,
     "label": label,
     "split": split,
 }

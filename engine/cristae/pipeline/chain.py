@@ -20,6 +20,9 @@ from cristae.pipeline.file import Object, Step
 from cristae.pipeline.grids import refuse_grid, with_voxels_of
 from cristae.pipeline.operations import build, stages
 
+PARTED = ("split", "flood")
+"""Steps whose objects touch, or nearly: only equal numbers join after them."""
+
 
 def chain_of(item: Object, spec: Spec, raw: Ref) -> tuple[Node, Step | None]:
     """The last node of an object's steps, which knows those before it, and its measure step. raw : the channel it works on.
@@ -124,7 +127,7 @@ def _to_label(item: Object, step: Step, parent: Node | None, spec: Spec) -> tupl
 
 def _parted(node: Node) -> bool:
     """Whether a step's output is objects that may touch."""
-    return node.stage.name == "split" or node.stage.params.get("returns") == "labels"
+    return node.stage.name in PARTED or node.stage.params.get("returns") == "labels"
 
 
 def _to_split(step: Step, parent: Node | None, spec: Spec, raw: Ref) -> Node | None:

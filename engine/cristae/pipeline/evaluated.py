@@ -29,7 +29,7 @@ from cristae.pipeline.truths import TruthColumn
 from cristae.store.bundle import Bundle, write_bytes
 from cristae.store.tables import TableWriter
 
-TABLE, RAYS = "overlaps", "rays"
+TABLE, RAYS, PLANES = "overlaps", "rays", "planes"
 """Keys of the answers."""
 
 BOTH, PREDICTED, TRUE = (222, 224, 230), (255, 132, 60), (40, 150, 205)
@@ -57,7 +57,7 @@ class Scores:
                 voxel=float(prod(work.spec(frame.image, "input").voxel_um)),
                 lines=self._lines(work, frame) if self.kind.with_topology else None,
             )
-            for _, frame, table in _tables(work)
+            for _, frame, table in tables(work)
         ]
         column = self.column.read([image.name for image in work.images]) if self.column is not None else None
         facts: dict[str, Any] = {
@@ -87,7 +87,7 @@ class Listed:
 
     def __call__(self, work: Work, path: Path) -> dict[str, Any]:
         with TableWriter(path) as out:
-            for _, frame, table in _tables(work):
+            for _, frame, table in tables(work):
                 columns = listed(table, self.rules)
                 many = len(columns["state"])
                 image = np.full(many, work.images[frame.image].name, dtype=object)
@@ -95,7 +95,7 @@ class Listed:
         return {}
 
 
-def _tables(work: Work) -> Iterator[tuple[int, Frame, Table]]:
+def tables(work: Work) -> Iterator[tuple[int, Frame, Table]]:
     """Number of each frame, the frame, and its table."""
     bundle = Bundle(stored.answer_path(work.folder, TABLE))
     for number, frame in work.finished():
@@ -127,7 +127,7 @@ class Disagreement:
         from cristae.pipeline.picture import write_png
 
         worst: tuple[float, int, Frame] | None = None
-        for number, frame, table in _tables(work):
+        for number, frame, table in tables(work):
             iou = pixel_figures(pixel_counts(table))["iou_fg"]
             if worst is None or iou < worst[0] or np.isnan(worst[0]):
                 worst = iou, number, frame
@@ -150,25 +150,32 @@ class Disagreement:
         return {}
 
 
-def drawn(counts: np.ndarray, pixel_um: tuple[float, ...], title: str, lines: tuple[str, ...]) -> np.ndarray:
-    """(height, width, 3) uint8 RGB of the counts (3, y, x) of `rays`: the colour says whose the voxels of a ray are, the light how many."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    from cristae.pipeline.picture import FAINT, GROUND, INK, MARGIN, SMALLEST, round_length
-
+def coloured(counts: np.ndarray) -> np.ndarray:
+    """(y, x, 3) uint8 of the counts (3, y, x) of `rays`: the colour says whose the voxels of a ray are, the light how many."""
     many = counts.sum(axis=0)
     colours = np.array([BOTH, PREDICTED, TRUE], np.float64)
     mixed = np.einsum("kyx,kc->yxc", counts / np.maximum(many, 1), colours)
     light = np.where(many > 0, 0.3 + 0.7 * np.sqrt(many / max(int(many.max()), 1)), 0.0)
-    scale = max(1, SMALLEST // max(many.shape))
-    wide = max(1, round(many.shape[1] * scale))
-    high = max(1, round(many.shape[0] * scale * pixel_um[0] / pixel_um[1]))
-    panel = Image.fromarray((mixed * light[..., None]).astype(np.uint8)).resize((wide, high), Image.Resampling.NEAREST)
+    found: np.ndarray = (mixed * light[..., None]).astype(np.uint8)
+    return found
+
+
+def drawn(counts: np.ndarray, pixel_um: tuple[float, ...], title: str, lines: tuple[str, ...]) -> np.ndarray:
+    """(height, width, 3) uint8 RGB: `coloured` with a scale bar and a legend."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    from cristae.pipeline.picture import FAINT, GROUND, INK, MARGIN, SMALLEST, round_length
+
+    rows, columns = counts.shape[1:]
+    scale = max(1, SMALLEST // max(rows, columns))
+    wide = max(1, round(columns * scale))
+    high = max(1, round(rows * scale * pixel_um[0] / pixel_um[1]))
+    panel = Image.fromarray(coloured(counts)).resize((wide, high), Image.Resampling.NEAREST)
     width = max(wide, 420)
     canvas = Image.new("RGB", (width + 2 * MARGIN, high + 3 * MARGIN + 48 + 20 * len(lines)), GROUND)
     canvas.paste(panel, (MARGIN, MARGIN))
     pen, y = ImageDraw.Draw(canvas), high + 2 * MARGIN
-    bar_um = round_length(0.2 * many.shape[1] * pixel_um[1])
+    bar_um = round_length(0.2 * columns * pixel_um[1])
     bar = max(1, round(bar_um / pixel_um[1] * scale))
     pen.rectangle((MARGIN + width - bar, y, MARGIN + width, y + 4), INK)
     pen.text((MARGIN + width, y + 8), f"{bar_um:g} um", INK, ImageFont.load_default(13), anchor="ra")

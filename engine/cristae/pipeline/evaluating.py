@@ -17,15 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from cristae.blocks.work import Asked, Image, Pass, Ref
+from cristae.blocks.work import Asked, Frame, Image, Pass, Ref
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.evaluation import topology
 from cristae.evaluation.objects import Rules
 from cristae.evaluation.overlap import overlaps
+from cristae.evaluation.planes import planes
 from cristae.evaluation.rays import rays
 from cristae.evaluation.scores import Kind
 from cristae.pipeline.batch import Sample, gathered
-from cristae.pipeline.evaluated import RAYS, TABLE, Disagreement, Listed, Scores
+from cristae.pipeline.differing import MANY, Differences, picture_name
+from cristae.pipeline.evaluated import PLANES, RAYS, TABLE, Disagreement, Listed, Scores
 from cristae.pipeline.growing import frames_after, images_before
 from cristae.pipeline.inputs import Inputs, absolute
 from cristae.pipeline.job import FileOutput, Job
@@ -52,6 +54,8 @@ class Wanted:
     topology: bool = False
     objects: str | None = None  # a table of them
     picture: str | None = None
+    pictures: str | None = None  # a folder of one for each image
+    image: str | None = None  # what lies under them
     by: str | None = None  # a column of the truth's table
     table: str | None = None
 
@@ -75,10 +79,7 @@ def evaluate_job(pred: str, truth: str, out: str, inputs: Inputs, wanted: Wanted
     pairs = _ordered(_paired(pred, truth, inputs), images_before(state))
     for one, other in pairs:
         _same_grid(one.volume, other.volume)
-    channels = [
-        [one_channel(v, inputs.channel if v.channel_count > 1 else None) for v in (one.volume, other.volume)]
-        for one, other in pairs
-    ]
+    channels = [[_channel(sample.volume, inputs) for sample in pair] for pair in pairs]
     if unlike := next((n for n, both in enumerate(channels) if both != channels[0]), None):
         raise InvalidInput(
             f"{pairs[unlike][0].volume.path} has its labels in another channel than {pairs[0][0].volume.path}; evaluate them apart"
@@ -89,11 +90,15 @@ def evaluate_job(pred: str, truth: str, out: str, inputs: Inputs, wanted: Wanted
     column = _column(wanted, kind, masks, [sample for _, sample in pairs])
     if wanted.topology:
         _fits([one.volume for one, _ in pairs])
+    seen = _shown(wanted, inputs, [one for one, _ in pairs])
     asked = [Asked(TABLE, overlaps(ndim=ndim), {}, (Ref("truth", channels[0][1]),))]
-    if wanted.picture is not None:
+    deep = wanted.pictures is not None and ndim == 3
+    if wanted.picture is not None or deep:
         asked.append(Asked(RAYS, rays(ndim=ndim), {}, (Ref("truth", channels[0][1]),)))
+    if deep:
+        asked.append(Asked(PLANES, planes(ndim=ndim), {}, (Ref("truth", channels[0][1]),)))
     frames = frames_after(state, [f for n, (one, _) in enumerate(pairs) for f in inputs.frames(n, one.volume)])
-    whole = path.with_suffix(".json")  # a CSV has no room for definitions and bins: they lie beside it
+    whole = beside(path)
     files = [
         FileOutput(place, Scores(kind, pred, truth, (channels[0][0], channels[0][1]), column))
         for place in dict.fromkeys((whole, path))
@@ -102,10 +107,16 @@ def evaluate_job(pred: str, truth: str, out: str, inputs: Inputs, wanted: Wanted
         files.append(FileOutput(_table(wanted.objects, kind, masks), Listed(wanted.rules)))
     if wanted.picture is not None:
         files.append(FileOutput(_picture(wanted.picture), Disagreement()))
+    if wanted.pictures is not None:
+        of = channels[0][0], channels[0][1], _channel(seen[0], inputs) if seen else 0
+        files += _pictures(wanted.pictures, [one for one, _ in pairs], frames, of)
     return Job(
         path.name,
         path.parent,
-        tuple(Image(one.name, {"input": one.volume, "truth": other.volume}) for one, other in pairs),
+        tuple(
+            Image(one.name, {"input": one.volume, "truth": other.volume, **({"image": seen[n]} if seen else {})})
+            for n, (one, other) in enumerate(pairs)
+        ),
         frames,
         (Pass("evaluate: overlaps", Ref("input", channels[0][0]), measures=tuple(asked)),),
         (),
@@ -115,10 +126,21 @@ def evaluate_job(pred: str, truth: str, out: str, inputs: Inputs, wanted: Wanted
     )
 
 
+def beside(path: Path) -> Path:
+    """The JSON of scores that are kept at `path`: a CSV has no room for definitions and bins, so they lie beside it; under the name of
+    the CSV where an evaluation of its own has the shorter one."""
+    whole = path.with_suffix(".json")
+    taken = path != whole and (path.parent / ".cristae" / whole.name).exists()
+    return path.with_name(f"{path.name}.json") if taken else whole
+
+
 def _paired(pred: str, truth: str, inputs: Inputs) -> list[tuple[Sample, Sample]]:
     """Prediction and truth of each image, by name; where no name is on both sides, by what is left of them without the ends that all of a
     side share, such as -mito or _mask."""
-    found, true = _opened(pred, inputs), _opened(truth, inputs)
+    return _partners(_opened(pred, inputs), _opened(truth, inputs), pred, truth)
+
+
+def _partners(found: list[Sample], true: list[Sample], pred: str, truth: str) -> list[tuple[Sample, Sample]]:
     if len(found) == len(true) == 1:
         return [(found[0], true[0])]
     sides = [{sample.name: sample for sample in side} for side in (found, true)]
@@ -236,6 +258,49 @@ def _fits(volumes: Sequence[Volume]) -> None:
             )
 
 
+def _channel(volume: Volume, inputs: Inputs) -> int:
+    return one_channel(volume, inputs.channel if volume.channel_count > 1 else None)
+
+
+def _shown(wanted: Wanted, inputs: Inputs, predictions: Sequence[Sample]) -> list[Volume]:
+    """The images under the pictures, in the order of the predictions; empty where none are given."""
+    if wanted.image is None:
+        return []
+    if wanted.pictures is None:
+        raise InvalidConfiguration(f"--image {wanted.image} lies under pictures; say where those go, with --pictures")
+    word = wanted.image
+    place = {sample.name: n for n, sample in enumerate(predictions)}
+    batch = gathered([word], inputs)
+    if batch.failed:
+        raise InvalidInput(next(iter(batch.failed.values())))
+    pairs = _partners(list(predictions), list(batch.samples), "the prediction", word)
+    found = [other.volume for _, other in sorted(pairs, key=lambda pair: place[pair[0].name])]
+    for sample, volume in zip(predictions, found, strict=True):
+        _same_grid(sample.volume, volume)
+    if len({_channel(volume, inputs) for volume in found}) > 1:
+        raise InvalidInput(f"--image {word} has what is to be shown in several channels; name one with --channel")
+    return found
+
+
+def _pictures(
+    word: str, predictions: Sequence[Sample], frames: Sequence[Frame], channels: tuple[int, int, int]
+) -> list[FileOutput]:
+    """A picture for each frame, in a folder."""
+    folder = Path(absolute(word))
+    if folder.suffix.lower() in (".png", ".jpg") or folder.is_file():
+        raise InvalidConfiguration(f"--pictures {word} is a file; name a folder, or draw one picture with --picture")
+    return [
+        FileOutput(
+            folder / picture_name(one.name, frame.t, one.volume.frames > 1),
+            Differences(number, channels),
+            certain=len(frames) <= MANY,
+            image=frame.image,
+        )
+        for number, frame in enumerate(frames)
+        for one in (predictions[frame.image],)
+    ]
+
+
 def _picture(word: str) -> Path:
     if not word.lower().endswith(".png"):
         raise InvalidConfiguration(f"--picture {word} is no picture; end it in .png")
@@ -252,6 +317,8 @@ def _facts(wanted: Wanted, kind: Kind, column: TruthColumn | None) -> dict[str, 
         "picture": wanted.picture is not None,
         "table_of_objects": wanted.objects is not None,
     }
+    if wanted.pictures is not None:
+        facts["pictures"] = True
     if column is not None:
         digest = blake2b(Path(column.path).read_bytes(), digest_size=16).hexdigest()
         facts |= {"by": column.name, "table": digest}

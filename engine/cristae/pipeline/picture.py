@@ -75,8 +75,8 @@ def compose(
     extent_um = (sum(heights_um), width_um) if stacked else (max(heights_um), len(panels) * width_um)
     scale = _pixels_per_um(max(extent_um), min(y_um, x_um), magnified, smallest)
 
-    low, high = _contrast(frames["xy"], frames["labels_xy"])
-    hue = _hues if values is None else partial(_shades, values=values, bounds=bounds or _bounds(values))
+    low, high = contrast(frames["xy"], frames["labels_xy"])
+    hue = hues if values is None else partial(_shades, values=values, bounds=bounds or _bounds(values))
     drawn = []
     for name, height_um in zip(panels, heights_um, strict=True):
         pixels = max(1, round(width_um * scale)), max(1, round(height_um * scale))
@@ -115,7 +115,7 @@ def _pixels_per_um(extent_um: float, pixel_um: float, magnified: int, smallest: 
     return min(LARGEST / extent_um, max(smallest / extent_um, magnified / pixel_um))
 
 
-def _contrast(value: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+def contrast(value: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     """The values drawn black and white."""
     seen = value[(label != NOWHERE) & np.isfinite(value)]
     if not seen.size:
@@ -140,11 +140,11 @@ def _panel(
     grey_inside, colour = rgb[inside], hue(ids[inside])
     tinted = grey_inside * (0.6 + 0.4 * colour / 255.0)
     outlined = 0.15 * grey_inside + 0.85 * colour
-    rgb[inside] = np.where(_outline(ids)[inside][:, None], outlined, tinted).astype(np.uint8)
+    rgb[inside] = np.where(outline(ids)[inside][:, None], outlined, tinted).astype(np.uint8)
     return Image.fromarray(rgb)
 
 
-def _outline(ids: np.ndarray) -> np.ndarray:
+def outline(ids: np.ndarray) -> np.ndarray:
     """The pixels whose neighbour has another label; the frame's own border is no outline."""
     edge = np.zeros(ids.shape, bool)
     for here, there in (((slice(1, None),), (slice(-1),)), ((slice(None), slice(1, None)), (slice(None), slice(-1)))):
@@ -154,7 +154,7 @@ def _outline(ids: np.ndarray) -> np.ndarray:
     return edge
 
 
-def _hues(ids: Labels) -> Floats:
+def hues(ids: Labels) -> Floats:
     """(n, 3) a colour for each label, always the same one, neighbouring numbers far apart: golden-ratio steps."""
     turn = (ids * np.uint64(0x9E3779B97F4A7C15)) / 2.0**64
     sector: Floats = (np.array([5.0, 3.0, 1.0]) + 6.0 * turn[:, None]) % 6.0
