@@ -52,9 +52,7 @@ BLOCKS = {2: (200, 200), 3: (40, 200, 200)}
 """Whose borders are none of the tiles'."""
 
 SEGMENT = "segment: {{model: {model}}}\n  - threshold: {{value: 0.5}}"
-CLASSICAL = (
-    "ridge: {radius_um: {min: 0.15, max: 0.40, scales: 5}}\n  - threshold: {method: otsu, over: frame}"
-)
+CLASSICAL = "ridge: {radius_um: {min: 0.15, max: 0.40, scales: 5}}\n  - threshold: {method: otsu, over: frame}"
 COLOURS = {
     "cristae, segment": (64, 200, 150),
     "cristae, ridge": (90, 150, 255),
@@ -150,9 +148,7 @@ def blended(model: str, image: np.ndarray) -> Iterator[Row]:
     whole = bare(model)(image)
     for how in BLENDS:
         tile = card.tile if how != "crop" else roomy(card.tile, card.reach, card.stride, image.shape)
-        stage = segment(
-            model=model, voxel_um=card.voxel_um, tile=list(tile), blend=how, dtype=image.dtype.name
-        )
+        stage = segment(model=model, voxel_um=card.voxel_um, tile=list(tile), blend=how, dtype=image.dtype.name)
         found, blocks = stage(image), in_blocks(stage, image, BLOCKS[image.ndim])
         borders = tile_borders(stage.apply.keywords["tiling"], image.shape)  # type: ignore[attr-defined]
         differs = (blocks > 0.5) != (whole > 0.5)
@@ -277,7 +273,9 @@ def drawn(found: Mapping[str, Curve]) -> np.ndarray:
     places = sorted({p[0] for points in found.values() for p in points})
     room_x, room_y = width - left - right, height - top - below
     pen.rectangle((left, top, left + room_x, top + room_y), PANEL)
-    pen.text((left, 10), "Mask voxels that differ from the tool's own whole-image result", INK, ImageFont.load_default(16))
+    pen.text(
+        (left, 10), "Mask voxels that differ from the tool's own whole-image result", INK, ImageFont.load_default(16)
+    )
 
     def at(side: int, percent: float) -> tuple[float, float]:
         step = np.log2(side / places[0]) / np.log2(places[-1] / places[0])
@@ -337,19 +335,19 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a tiny version, printed and not written")
     options = parser.parse_args()
     blend.HELD.limit = 2 << 30  # blocks of five sizes look at the same tiles
-    flat = (1024, 1024) if not options.small else (256, 256)
-    deep = (64, 512, 512) if not options.small else (32, 128, 128)
+    flat = (1024, 1024) if not options.small else (512, 512)
+    deep = (64, 512, 512) if not options.small else (32, 192, 192)
     sides = (256, 128, 64) if not options.small else (64,)
     plane_um = read_card(options.model_2d)[0].voxel_um
     image = cell((0.2, *plane_um), flat)  # type: ignore[arg-type]
     rows = list(blended(options.model_2d, image))
     print(*blend_lines(rows), sep="\n", flush=True)
     volume = cell(read_card(options.model_3d)[0].voxel_um, deep)  # type: ignore[arg-type]
-    rows += blended(options.model_3d, volume)
-    print(*blend_lines(rows[3:]), sep="\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         found = curves(options.model_3d, volume, sides, options.nellie.absolute(), Path(folder))
     print(*curve_lines(found), sep="\n", flush=True)
+    rows += blended(options.model_3d, volume)
+    print(*blend_lines(rows[3:]), sep="\n", flush=True)
     if not options.small:
         names = [Path(p).name for p in (options.model_2d, options.model_3d)]
         PAGE.write_text(page(rows, found, names), encoding="utf-8")
