@@ -22,7 +22,7 @@ from measuring import Question, Target, Tool, Turn, ask
 TOP = 2000  # counts that the networks take for 1
 VOXEL_UM = {2: (0.1, 0.1), 3: (0.1, 0.1, 0.1)}
 MODELS: dict[str, dict[str, Any]] = {
-    "plane": {"ndim": 2, "features": (16, 48, 80), "overlap": 0.25},
+    "plane": {"ndim": 2, "features": (16, 32, 96), "overlap": 0.25},
     "space": {"ndim": 3, "features": (16, 32, 96), "overlap": 0.5},
     "b3": {"ndim": 2, "overlap": 0.25},
     "run": {"ndim": 2, "features": (16,), "overlap": 0.25},
@@ -258,7 +258,7 @@ LEARN: dict[str, Any] = {
 
 
 def rows() -> Iterator[Tool]:
-    for name, words, runs in (("plane", "2D", 5), ("space", "3D", 2)):
+    for name, words, runs in (("plane", "2D", 3), ("space", "3D", 2)):
         yield Tool(f"network alone, {words}", alone(name), **LEARN, runs=runs)
         yield Tool(f"cristae, {words}", cristae(name, "shifted"), **LEARN, runs=runs)
         yield Tool(f"MONAI, {words}", monai(name), **LEARN, runs=runs)

@@ -322,7 +322,58 @@ def curve_lines(found: Mapping[str, Curve]) -> Iterator[str]:
 
 
 def page(rows: Sequence[Row], found: Mapping[str, Curve], names: Sequence[str]) -> str:
-    return ""
+    """The page."""
+    nellie = (
+        "Nellie is 1.0.4 in an environment of its own, `low_memory=True` for its filter and its labels, `max_chunk_voxels` those of the chunk; "
+        "the whole is its usual mode."
+        if "Nellie, low memory" in found
+        else "Nellie was not measured: it is not installed here ([benchmarks](../benchmarks/README.md#peers))."
+    )
+    return f"""<!-- Written by docs/seams.py: run it again. -->
+# Do the borders show?
+
+An image that is computed in parts can show where the parts met: as steps in a probability, as objects cut in two, as a threshold that
+changes from chunk to
+chunk. Here mitochondria of simulated cells (`cell-epi`) are segmented: one plane of 1024 x 1024, and 64 x 512 x 512 voxels.
+
+## Tiles and blocks
+
+What the network says of the whole image in one piece is the truth here. Models: {" and ".join(names)}.
+
+| image | `blend` | borders of tiles | the whole image there | borders of blocks | mask differs, % | probability differs | blocks or none |
+|---|---|---|---|---|---|---|---|
+{chr(10).join(blend_lines(rows))}
+
+- **Border mismatch ratio**: the mean step of the probability across borders, over that across planes half way between them; 1 is none. In
+  brackets: by how many
+  standard errors of those planes the two differ. An image has steps of its own, so the same planes of the result of the whole image,
+  which knows no tiles, stand beside.
+- Blocks are {" and ".join(" x ".join(map(str, BLOCKS[n])) for n in (2, 3))}, whose borders are none of the tiles'. The last column: the
+  largest difference between a result in blocks and one without, 0 to the last bit.
+- `mask differs`: voxels on another side of 0.5 than in the whole image, as a part of that mask. `crop` takes larger tiles, since it needs
+  room for what the network sees, and
+  differs by rounding alone; a mean hides borders and is another answer than that of the whole image.
+
+## Chunks of any size
+
+Each tool against its own result of the whole volume, 64 x 512 x 512. A chunk is at most that many voxels long on each axis.
+
+![voxels that differ, by size of chunk](pictures/seams.png)
+
+| tool | chunk | mask differs, % | adapted Rand error | objects, and of the whole |
+|---|---|---|---|---|
+{chr(10).join(curve_lines(found))}
+
+- **cristae** finds what a chunk cannot know, a threshold or the brightness of the frame, before the chunk is computed, reads a halo
+  around it, and joins objects across
+  borders. So the labels are the same, id for id: `segment` and 0.5, or `ridge` and Otsu's threshold, then `label`.
+- **Nellie** reads a halo, too, and joins objects across chunks, but finds the scale of its filter (`gamma`) and the threshold of its mask
+  in each chunk. {nellie}
+- **Tiles by themselves**: each normalised by its own percentiles, computed by the same network, thresholded and labelled, with no
+  overlap: a loop over files, say.
+
+Made by one command: `.venv/bin/python docs/seams.py`. `--model-2d` and `--model-3d` name other models.
+"""
 
 
 def main() -> None:
