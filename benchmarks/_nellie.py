@@ -46,8 +46,21 @@ def stages(stack: Any, *names: str) -> None:
         getattr(import_module(home), builder)(stack, device="cpu", **words).run()
 
 
-def objects(stack: Any) -> int:
-    """How many instances `label` found."""
+def chunked(stack: Any, voxels: int) -> None:
+    """Filter and label in the low-memory mode, in chunks of at most so many voxels; 0 is the usual mode."""
+    words = {"low_memory": True, "max_chunk_voxels": voxels} if voxels else {}
+    for name in ("filter", "label"):
+        home, builder, _ = HOMES[name]
+        getattr(import_module(home), builder)(stack, device="cpu", **words).run()
+
+
+def labels(stack: Any) -> np.ndarray:
+    """The (z, y, x) instances that `label` found."""
     import tifffile
 
-    return int(tifffile.imread(stack.pipeline_paths["im_instance_label"]).max())
+    return np.asarray(tifffile.imread(stack.pipeline_paths["im_instance_label"]))
+
+
+def objects(stack: Any) -> int:
+    """How many instances `label` found."""
+    return int(labels(stack).max())
