@@ -84,8 +84,8 @@ QUESTION = Question(
     ),
     targets=(Target("examples_per_s", "on the fly", ("from disk",), at_least=0.8),),
     notes=(
-        "On the fly one process makes scenes (course mito-2d: each is exposed 8 times, and gives 32 crops an exposure) while two threads learn, on two "
-        "cores. From disk the frames of such scenes lie in one .npz, and crops are cut and varied by the same process."
+        "On the fly one process makes scenes (course mito-2d: each is exposed 8 times, and gives 32 crops an exposure) while two threads "
+        "learn, on two cores. From disk the frames of such scenes lie in one .npz, and crops are cut and varied by the same process."
     ),
     repeat=3,
 )

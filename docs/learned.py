@@ -67,7 +67,18 @@ def main() -> None:
 
 def objects(image: Path, steps: str | None, model: str, out: Path) -> tuple[np.ndarray, pl.DataFrame]:
     """Labels and table of one way."""
-    words = ["segment", str(image), "--model", model, "--name", "mito", "--min-diameter-um", "0.3", "--measure", "shape"]
+    words = [
+        "segment",
+        str(image),
+        "--model",
+        model,
+        "--name",
+        "mito",
+        "--min-diameter-um",
+        "0.3",
+        "--measure",
+        "shape",
+    ]
     if steps is not None:
         out.mkdir(parents=True)
         (out / "steps.yaml").write_text(steps)
@@ -119,9 +130,10 @@ def page(rows: list[str]) -> str:
         [
             "# Networks on real images",
             "",
-            "Made by `python docs/learned.py DATA`. The models were trained on simulated scenes alone, and have seen none of these images. **Of none of them is a truth",
-            "known**: what follows is to be looked at, and counted. From left to right: the image (of stacks the brightest voxel along z), Otsu's threshold, Frangi's filter",
-            "with Otsu's threshold (the shipped pipeline `mitochondria`), the model. Objects below 0.3 um are dropped everywhere.",
+            "Made by `python docs/learned.py DATA`. The models were trained on simulated scenes alone, and have seen none of these images.",
+            "**Of none of them is a truth known**: what follows is to be looked at, and counted. From left to right: the image (of stacks",
+            "the brightest voxel along z), Otsu's threshold, Frangi's filter with Otsu's threshold (the shipped pipeline `mitochondria`), the model.",
+            "Objects below 0.3 um are dropped everywhere.",
             "",
             "![plane](pictures/learned-2d.png)",
             "",
@@ -135,9 +147,11 @@ def page(rows: list[str]) -> str:
             "",
             "What one sees:",
             "",
-            "- Widefield mitochondria (H9c2 cells, Sekh et al. 2021): Otsu takes the glow around the nucleus for one large object. Frangi's filter finds the tubes and breaks where they",
-            "  cross. The network follows tubes into the glow, closes small rings, and leaves out what is out of focus; where tubes lie on top of each other it marks one thick object.",
-            "- Vesicles beside cells that are far out of focus: Otsu finds the cells. The network finds dots at a tenth of their brightness; very dim ones are a matter of `--above`.",
+            "- Widefield mitochondria (H9c2 cells, Sekh et al. 2021): Otsu takes the glow around the nucleus for one large object. Frangi's",
+            "  filter finds the tubes, and the rims of the glow. The network follows tubes into the glow and leaves out what is out of focus;",
+            "  where tubes lie on top of each other it marks one thick object.",
+            "- Vesicles beside cells that are far out of focus: Otsu finds the cells. The network finds dots at a tenth of their brightness;",
+            "  very dim ones are a matter of `--above`.",
             "- Yeast, spinning disk: " + yeast(),
             "",
         ]
@@ -146,7 +160,8 @@ def page(rows: list[str]) -> str:
 
 def yeast() -> str:
     told = "; ".join(
-        f"{name.removesuffix('.tif')} {voxels:g} um3 by voxels, {length:g} by length and width" for name, (voxels, length) in PUBLISHED.items()
+        f"{name.removesuffix('.tif')} {voxels:g} um3 by voxels, {length:g} by length and width"
+        for name, (voxels, length) in PUBLISHED.items()
     )
     return (
         "every tube of the network is found in all planes. The published figures of MitoGraph, one tool's output and no truth, are "

@@ -33,8 +33,12 @@ def segment(
     ] = None,
     separate_um: Annotated[
         float,
-        typer.Option("--separate-um", help="Part objects whose middles are at least this far apart; 0 parts none."),
+        typer.Option("--separate-um", help="Part round objects whose middles are at least this far apart instead."),
     ] = 0.0,
+    split: Annotated[
+        bool,
+        typer.Option("--split/--no-split", help="Part objects that touch, where the probability dips between them."),
+    ] = True,
     measure: Annotated[
         str, typer.Option("--measure", help="Columns of the table: groups or single ones, with commas between.")
     ] = "shape,intensity",
@@ -74,7 +78,7 @@ def segment(
 ) -> None:
     """Find objects with a trained network: labels, a table and an overview of every image in one go.
 
-    It is the pipeline segment, threshold, split where --separate-um is given, label, measure; --print shows it.
+    It is the pipeline segment, split by probability, label, measure; --print shows it.
     """
     import shlex
     import sys
@@ -87,7 +91,9 @@ def segment(
     groups = tuple(word.strip() for word in measure.split(","))
     size = o.shape(tile, "--tile")
     lengths = above, min_diameter_um, separate_um
-    pipeline = pipeline_of(Wish(model, class_, name, channel, *lengths, size, overlap, blend, mirror, keep, groups))
+    pipeline = pipeline_of(
+        Wish(model, class_, name, channel, *lengths, split, size, overlap, blend, mirror, keep, groups)
+    )
     if print_:
         print(written(pipeline, shlex.join(["cristae", *(word for word in sys.argv[1:] if word != "--print")])), end="")
         return

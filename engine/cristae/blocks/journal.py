@@ -61,7 +61,9 @@ class Journal:
         self.answered: set[str] = set()  # keys of the answers that are there
         self.written = 0  # answers, those among them that were written again
         self.dropped: set[str] = set()  # scratch arrays that were deleted after success
-        self.over: set[int] = set()  # passes that made those, or had no other use: what they read is still what the result is made of
+        self.over: set[int] = (
+            set()
+        )  # passes that made those, or had no other use: what they read is still what the result is made of
         self.complete = False
         self.reused: list[int] = []  # passes whose result an earlier run left
         self.grown = False  # images or time points have joined since the files were made

@@ -277,8 +277,8 @@ def _simulated(
     scenes = tuple(_scenes(s) for s in simulate.scenes)
 
     def of(own: int, chunks: int, again: bool, fewer: int = 1) -> Simulated:
-        each = [max(1, n // fewer) for n in (simulate.exposures, simulate.crops)]
-        lessons = Lessons(scenes, tuple(data.crop), card.voxel_um, own, *each, Look(**given))
+        exposures, crops = max(1, simulate.exposures // fewer), max(1, simulate.crops // fewer)
+        lessons = Lessons(scenes, tuple(data.crop), card.voxel_um, own, exposures, crops, Look(**given))
         return Simulated(lessons, card, chunks, Variety(**data.vary.model_dump()), again)
 
     judges = simulate.exam

@@ -71,12 +71,13 @@ def with_voxels_of(step: Step, parent: Node | None, spec: Spec) -> Node:
 def _voxels_for(step: Step, spec: Spec) -> tuple[float, ...]:
     """The image's own voxels, but along each axis that is too far from the network's those it was trained on."""
     from cristae.inference.card import SUFFIX, read_card
+    from cristae.inference.named import model_path, names
     from cristae.inference.segment import VOXEL_TOLERANCE
 
     model, own = step.params.get("model"), spec.voxel_um
-    if not isinstance(model, str) or not model.endswith(SUFFIX):
+    if not isinstance(model, str) or not (model.endswith(SUFFIX) or model in names()):
         return own  # which the stage refuses
-    card, _ = read_card(model)
+    card, _ = read_card(model_path(model))
     if card.ndim > len(own):
         return own
     wanted = (*own[: len(own) - card.ndim], *card.voxel_um)

@@ -1,6 +1,7 @@
 """Segmenting: `cristae segment` as a pipeline: what its options say becomes steps, and goes the way of any pipeline file.
 
-segment -> threshold -> (split) -> label -> measure, in one object called after the class
+segment -> split by probability -> label -> measure, in one object called after the class; or threshold, and split by distance, in place of
+the one split
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Wish:
     above: float = 0.5  # probability
     min_diameter_um: float | None = None  # by default what the card says, if it does
     separate_um: float = 0.0
+    split: bool = True  # where the probability dips between objects
     tile: tuple[int, ...] | None = None
     overlap: float | None = None
     blend: str = "gaussian"
@@ -86,7 +88,10 @@ def pipeline_of(wish: Wish) -> PipelineFile:
 
 def _objects(wish: Wish, min_diameter_um: float) -> Iterator[Step]:
     """From probabilities to labels."""
-    yield Step("threshold", {"value": wish.above})
+    if wish.split and not wish.separate_um:
+        yield Step("split", {"by": "probability", "above": wish.above})
+    else:
+        yield Step("threshold", {"value": wish.above})
     if wish.separate_um:
         yield Step("split", {"min_separation_um": wish.separate_um})
     yield Step("label", {"min_diameter_um": min_diameter_um} if min_diameter_um else {})
