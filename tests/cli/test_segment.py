@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inference.models import identity, needs_torch, tiny, with_card
+from inference.models import VOXEL_UM, identity, needs_torch, tiny, with_card
 from inference.volumes import blobs, store
 from scipy import ndimage
 
 from cristae.errors import CristaeError, InvalidConfiguration, InvalidInput, MissingExtra, UsageError
 from cristae.grid import Box
-from cristae.inference import named
+from cristae.inference import named, segment
+from cristae.labels import label, split
 from cristae.pipeline.file import load
 from cristae.pipeline.operations import known
 from cristae.pipeline.segmenting import Wish, pipeline_of, remarks, written
@@ -75,7 +76,7 @@ def labels_in(path: Path) -> np.ndarray:
 def test_labels_are_the_components_of_what_the_network_says(
     folder: Path, cristae: Callable[..., Said], above: float
 ) -> None:
-    said = cristae("segment", "cell.ome.zarr", "--model", "mito-3d", "--above", str(above), "--cluster", "none")
+    said = cristae("segment", "cell.ome.zarr", "--model", "mito-3d", "--no-split", "--above", str(above), "--cluster", "none")
     labels = folder / "cell.ome.zarr" / "labels" / "mito"
     tables = folder / "cell.ome.zarr" / "tables" / "mito"
     assert [str(labels), str(tables / "overview.png")] == [said.out.splitlines()[n] for n in (0, -1)]
@@ -89,9 +90,20 @@ def test_labels_are_the_components_of_what_the_network_says(
 
 
 @needs_torch
+def test_touching_objects_are_parted_unless_that_is_not_wanted(folder: Path, cristae: Callable[..., Said]) -> None:
+    cristae("segment", "cell.ome.zarr", "--model", "mito-3d", "--cluster", "none", "--block", "4,20,20")
+    image = blobs(SHAPE)
+    chance = segment(model="mito-3d", voxel_um=VOXEL_UM[3], dtype="uint16")(image)
+    parts = split(voxel_um=VOXEL_UM[3], by="probability", above=0.5)(chance)
+    expected = label(voxel_um=VOXEL_UM[3], multilabel=True)(parts)
+    np.testing.assert_array_equal(labels_in(folder / "cell.ome.zarr" / "labels" / "mito"), expected)
+    assert expected.max() >= labelled(image, 0.5).max()
+
+
+@needs_torch
 def test_options_become_steps_and_several_images_one_run(folder: Path, cristae: Callable[..., Said]) -> None:
     store(folder / "other.ome.zarr", blobs(SHAPE, seed=1))
-    words = ("cell.ome.zarr", "other.ome.zarr", "--model", "mito-3d", "--out", "out", "--name", "mine")
+    words = ("cell.ome.zarr", "other.ome.zarr", "--model", "mito-3d", "--no-split", "--out", "out", "--name", "mine")
     cristae(
         "segment", *words, "--min-diameter-um", "0.6", "--measure", "shape", "--cluster", "none", "--block", "3,20,20"
     )
@@ -111,7 +123,7 @@ def test_every_time_point_of_a_film_is_done_by_itself(folder: Path, cristae: Cal
     frames = np.stack([blobs(SHAPE, seed) for seed in (0, 1)])
     np.save(folder / "film.npy", frames)
     size = ("--axes", "tzyx", "--voxel-um", "0.25,0.11,0.1", "--frame-interval-s", "2")
-    cristae("segment", "film.npy", "--model", "mito-3d", "--out", "out", "--cluster", "none", *size)
+    cristae("segment", "film.npy", "--model", "mito-3d", "--no-split", "--out", "out", "--cluster", "none", *size)
     labels = open_volume(folder / "out" / "labels" / "film.ome.zarr")
     for t, image in enumerate(frames):
         np.testing.assert_array_equal(labels.read(Box.whole(SHAPE), t=t), labelled(image, 0.5))
@@ -148,7 +160,7 @@ def test_a_printed_pipeline_is_read_back_as_what_runs(folder: Path, wish: Wish) 
 def test_every_option_that_changes_a_result_is_in_the_pipeline() -> None:
     plain = Wish(tiny(3, classes=("mito", "golgi")), "mito")
     others = {
-        "of": "golgi", "name": "x", "channel": "1", "above": 0.4, "min_diameter_um": 0.2, "separate_um": 0.2, "tile": (8, 8, 8),
+        "of": "golgi", "name": "x", "channel": "1", "above": 0.4, "min_diameter_um": 0.2, "separate_um": 0.2, "split": False, "tile": (8, 8, 8),
         "overlap": 0.2, "blend": "crop", "mirror": True, "keep": True, "measure": ("shape",),
     }  # fmt: skip
     from dataclasses import fields, replace
@@ -250,7 +262,8 @@ def test_voxels_that_differ_a_little_are_said_once(folder: Path, cristae: Callab
     for name in ("a", "b"):
         store(folder / f"{name}.ome.zarr", blobs(SHAPE), (0.25, 0.11, 0.105))
     said = cristae("segment", "a.ome.zarr", "b.ome.zarr", "--model", "mito-3d", "--out", "out", "--dry-run").err
-    assert said.splitlines()[0] == "voxels are not quite those that mito-3d was trained on, in um: x 0.105 for 0.1"
+    assert "voxels are not quite those that mito-3d was trained on, in um: x 0.105 for 0.1" in said.splitlines()
+    assert said.splitlines()[0].startswith("mito-3d says nothing of its training images")
     assert said.count("not quite") == 1
 
 
