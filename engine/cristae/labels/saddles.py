@@ -81,7 +81,8 @@ class Ascent:
         steps, away = nearer(self.voxel_um, self.reach_um)
         shown = rim.within(box)
         start, stop = _solid([s.start for s in shown], 0), _solid([s.stop for s in shown], 1)
-        chance = np.ascontiguousarray(solid(host), np.float32)
+        with np.errstate(all="ignore"):  # doubles beyond single precision are as good as 0 and 1
+            chance = np.ascontiguousarray(solid(host), np.float32)
         height = saddles_kernel.relief(chance, self.above, self.reach_um, steps, away, start, stop)
         core = at.core.within(rim)
         low, high = _solid([s.start for s in core], 0), _solid([s.stop for s in core], 1)
