@@ -82,7 +82,8 @@ class Row:
     blend: str
     tiles: Seam
     blocks: Seam
-    whole: Seam  # the result of the whole image, at the borders of the tiles
+    tiles_whole: Seam  # the result of the whole image, at the same planes
+    blocks_whole: Seam
     differing: float  # voxels of the thresholded mask, as a part of it
     apart: float  # largest difference of a probability
     grid: float  # largest difference between blocks and no blocks
@@ -145,7 +146,7 @@ def tile_borders(tiling: Tiling, shape: Sequence[int]) -> Borders:
 def blended(model: str, image: np.ndarray) -> Iterator[Row]:
     """Every way to blend, against the network on the whole image."""
     card, _ = read_card(model)
-    whole = bare(model)(image)
+    whole, block_borders = bare(model)(image), borders_of(image.shape, BLOCKS[image.ndim])
     for how in BLENDS:
         tile = card.tile if how != "crop" else roomy(card.tile, card.reach, card.stride, image.shape)
         stage = segment(model=model, voxel_um=card.voxel_um, tile=list(tile), blend=how, dtype=image.dtype.name)
@@ -156,8 +157,9 @@ def blended(model: str, image: np.ndarray) -> Iterator[Row]:
             image.ndim,
             how,
             border_mismatch(found, borders),
-            border_mismatch(blocks, borders_of(image.shape, BLOCKS[image.ndim])),
+            border_mismatch(blocks, block_borders),
             border_mismatch(whole, borders),
+            border_mismatch(whole, block_borders),
             float(differs.sum() / max((whole > 0.5).sum(), 1)),
             float(np.abs(blocks - whole).max()),
             float(np.abs(blocks - found).max()),
@@ -174,10 +176,6 @@ def roomy(
 
 
 # ------------------------------------------------------------------------------------------------ chunk sizes
-
-
-def chunks(shape: Sequence[int], sides: Sequence[int]) -> list[tuple[int, ...]]:
-    return [tuple(min(side, n) for n in shape) for side in sides]
 
 
 def ran(text: str, store: Path, folder: Path, block: Sequence[int]) -> np.ndarray:
@@ -242,7 +240,8 @@ def curve(whole: np.ndarray, found: Sequence[np.ndarray], sides: Sequence[int]) 
 def curves(model: str, image: np.ndarray, sides: Sequence[int], python: Path, folder: Path) -> Mapping[str, Curve]:
     """Every tool against its own result of the whole image."""
     voxel_um = read_card(model)[0].voxel_um
-    sizes, store = chunks(image.shape, sides), stored(image, voxel_um, folder / "cell.ome.zarr")
+    sizes = [tuple(min(side, n) for n in image.shape) for side in sides]
+    store = stored(image, voxel_um, folder / "cell.ome.zarr")
     found = {}
     for name, text in (
         ("cristae, segment", SEGMENT.format(model=str(Path(model).absolute()))),
@@ -290,28 +289,26 @@ def drawn(found: Mapping[str, Curve]) -> np.ndarray:
         pen.line((left, y, left + room_x, y), (44, 46, 54))
         pen.text((left - 8, y), f"{percent:.1f} %", FAINT, small, anchor="rm")
     pen.text((left + room_x / 2, height - 8), "side of a chunk, voxels", FAINT, small, anchor="md")
-    ends: list[float] = []
-    for name, points in sorted(found.items(), key=lambda item: -item[1][-1][1]):
+    for n, (name, points) in enumerate(sorted(found.items(), key=lambda item: -item[1][-1][1])):
         line = [at(side, 100 * differing) for side, differing, _, _ in sorted(points)]
         pen.line(line, COLOURS[name], 3)
         for x, y in line:
             pen.ellipse((x - 4, y - 4, x + 4, y + 4), COLOURS[name])
-        ends.append(max(line[0][1], (ends[-1] + 20) if ends else 0))
-        place = top + 14 + 24 * len(ends)
+        place = top + 38 + 24 * n
         pen.ellipse((left + room_x + 16, place - 5, left + room_x + 26, place + 5), COLOURS[name])
         pen.text((left + room_x + 34, place), name, INK, small, anchor="lm")
     return np.asarray(canvas)
 
 
-def ratio(seam: Seam) -> str:
-    return f"{seam.ratio:.3f} ({seam.beyond:+.1f})"
+def ratio(seam: Seam, whole: Seam) -> str:
+    return f"{seam.ratio / whole.ratio:.4f} ({seam.ratio:.3f} / {whole.ratio:.3f})"
 
 
 def blend_lines(rows: Sequence[Row]) -> Iterator[str]:
     for r in rows:
         yield (
-            f"| {r.ndim}D | {r.blend} | {ratio(r.tiles)} | {ratio(r.whole)} | {ratio(r.blocks)} | {100 * r.differing:.4f} | {r.apart:.1e} | "
-            f"{r.grid:g} |"
+            f"| {r.ndim}D | {r.blend} | {ratio(r.tiles, r.tiles_whole)} | {ratio(r.blocks, r.blocks_whole)} | "
+            f"{100 * r.differing:.4f} | {r.apart:.1e} | {r.grid:g} |"
         )
 
 
@@ -323,40 +320,38 @@ def curve_lines(found: Mapping[str, Curve]) -> Iterator[str]:
 
 def page(rows: Sequence[Row], found: Mapping[str, Curve], names: Sequence[str]) -> str:
     """The page."""
-    nellie = (
-        "Nellie is 1.0.4 in an environment of its own, `low_memory=True` for its filter and its labels, `max_chunk_voxels` those of the chunk; "
-        "the whole is its usual mode."
-        if "Nellie, low memory" in found
-        else "Nellie was not measured: it is not installed here ([benchmarks](../benchmarks/README.md#peers))."
-    )
+    nellie = "Nellie was not measured: it is not installed here ([benchmarks](../benchmarks/README.md#peers))."
+    if "Nellie, low memory" in found:
+        nellie = (
+            "It is 1.0.4, `low_memory=True`, with `max_chunk_voxels` those of the chunk; the whole is its usual mode."
+        )
     return f"""<!-- Written by docs/seams.py: run it again. -->
 # Do the borders show?
 
 An image that is computed in parts can show where the parts met: as steps in a probability, as objects cut in two, as a threshold that
-changes from chunk to
-chunk. Here mitochondria of simulated cells (`cell-epi`) are segmented: one plane of 1024 x 1024, and 64 x 512 x 512 voxels.
+changes from chunk to chunk. Here mitochondria of simulated cells (`cell-epi`) are segmented: a plane of 1024 x 1024 pixels, and 64 x 512
+x 512 voxels.
 
 ## Tiles and blocks
 
-What the network says of the whole image in one piece is the truth here. Models: {" and ".join(names)}.
+The truth here is what the network says of the whole image in one piece. Models: {" and ".join(names)}.
 
-| image | `blend` | borders of tiles | the whole image there | borders of blocks | mask differs, % | probability differs | blocks or none |
-|---|---|---|---|---|---|---|---|
+| image | `blend` | steps at tiles | steps at blocks | mask differs, % | probability differs | blocks or none |
+|---|---|---|---|---|---|---|
 {chr(10).join(blend_lines(rows))}
 
-- **Border mismatch ratio**: the mean step of the probability across borders, over that across planes half way between them; 1 is none. In
-  brackets: by how many
-  standard errors of those planes the two differ. An image has steps of its own, so the same planes of the result of the whole image,
-  which knows no tiles, stand beside.
-- Blocks are {" and ".join(" x ".join(map(str, BLOCKS[n])) for n in (2, 3))}, whose borders are none of the tiles'. The last column: the
-  largest difference between a result in blocks and one without, 0 to the last bit.
-- `mask differs`: voxels on another side of 0.5 than in the whole image, as a part of that mask. `crop` takes larger tiles, since it needs
-  room for what the network sees, and
-  differs by rounding alone; a mean hides borders and is another answer than that of the whole image.
+- **Steps**: the border mismatch ratio, the mean step of the probability across borders over that across planes half way between them. An
+  image has steps of its own where structures happen to lie, so it is divided by the ratio of the whole image's result at the same planes
+  (in brackets: both). 1 is: nothing to be seen.
+- Blocks are {" and ".join(" x ".join(map(str, BLOCKS[n])) for n in (2, 3))}, whose borders are none of the tiles'. `blocks or none`: the
+  largest difference between the result in blocks and the one without, 0 to the last bit.
+- `mask differs`: voxels on the other side of 0.5 than in the whole image, as a part of that mask; `probability differs`: at most. `crop`
+  takes larger tiles, since it needs room for what the network sees, and is the result of the whole image; a mean hides borders and is
+  another answer.
 
 ## Chunks of any size
 
-Each tool against its own result of the whole volume, 64 x 512 x 512. A chunk is at most that many voxels long on each axis.
+Each tool against its own result of the whole volume, 64 x 512 x 512. A chunk is at most so many voxels long on each axis.
 
 ![voxels that differ, by size of chunk](pictures/seams.png)
 
@@ -365,14 +360,13 @@ Each tool against its own result of the whole volume, 64 x 512 x 512. A chunk is
 {chr(10).join(curve_lines(found))}
 
 - **cristae** finds what a chunk cannot know, a threshold or the brightness of the frame, before the chunk is computed, reads a halo
-  around it, and joins objects across
-  borders. So the labels are the same, id for id: `segment` and 0.5, or `ridge` and Otsu's threshold, then `label`.
-- **Nellie** reads a halo, too, and joins objects across chunks, but finds the scale of its filter (`gamma`) and the threshold of its mask
-  in each chunk. {nellie}
+  around it, and joins objects across borders: `segment` and 0.5, or `ridge` and Otsu's threshold, then `label`.
+- **Nellie** reads a halo too, and joins objects across chunks, but finds the scale of its filter (`gamma`) and the threshold of its mask
+  in each chunk by itself. {nellie}
 - **Tiles by themselves**: each normalised by its own percentiles, computed by the same network, thresholded and labelled, with no
   overlap: a loop over files, say.
 
-Made by one command: `.venv/bin/python docs/seams.py`. `--model-2d` and `--model-3d` name other models.
+Made by one command: `.venv/bin/python docs/seams.py`; `--model-2d` and `--model-3d` name other models.
 """
 
 
