@@ -17,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from inference import own as functions
 from inference.joined_plainly import joined
-from inference.volumes import VOXEL_UM, job, ran, result, store
+from inference.volumes import VOXEL_UM, job, ran, result, spots, store, truth
 from laws.blockwise import blockwise_answers, stage_box
 from scipy import ndimage
 
@@ -41,27 +41,6 @@ HOW = f"tile: {list(TILE)}, overlap: {OVERLAP}"
 def own(function: str, tile: tuple[int, ...] | None = TILE, overlap: float | None = OVERLAP, **said: Any) -> Stage:
     known = {"file": OWN, "function": function, "voxel_um": VOXEL_UM[-len(tile or TILE) :], "returns": "labels"}
     return python(**{**known, "tile": tile, "overlap": overlap, **said})
-
-
-def spots(shape: tuple[int, ...], largest: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """Bright objects no longer than `largest`, none of which touch, uint16; many are at a seam of any tiling."""
-    rng = np.random.default_rng(seed)
-    image, taken = np.zeros(shape, np.uint16), np.zeros(shape, bool)
-    for _ in range(4000):
-        size = [int(rng.integers(1, n + 1)) for n in largest]
-        start = [int(rng.integers(0, max(1, n - s + 1))) for n, s in zip(shape, size, strict=True)]
-        there = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
-        if not taken[tuple(slice(max(0, s.start - 1), s.stop + 1) for s in there)].any():
-            # A part of the box, so that objects have holes and arms, and a tile may see several pieces of one.
-            ids, n = ndimage.label(rng.random(size) < 0.7, np.ones((3,) * len(shape)))
-            image[there] = np.where(ids == 1, 500, 0) if n else 500
-            taken[there] = True
-    return image + rng.integers(0, 100, shape).astype(np.uint16)
-
-
-def truth(image: np.ndarray, above: float = 300) -> np.ndarray:
-    labels: np.ndarray = ndimage.label(image > above, np.ones((3,) * image.ndim))[0]
-    return labels
 
 
 def seams(stage: Stage, image: np.ndarray) -> dict[str, int]:
@@ -293,39 +272,6 @@ def test_labels_are_for_label(steps: str, sentence: str, tmp_path: Path) -> None
     text = LINE.format(file=OWN, function="found", rest="tile: [4, 8, 8]").replace("  - label\n", steps)
     with pytest.raises(InvalidConfiguration, match=sentence):
         job(cell, tmp_path / "out", text)
-
-
-# ------------------------------------------------------------------------------------------------------ masks
-
-
-@pytest.mark.parametrize("rest", ["halo_um: 0", "tile: [8, 16, 16]", "tile: [8, 16, 16], blend: crop, overlap: 0.3"])
-def test_a_mask_needs_no_threshold(rest: str, tmp_path: Path) -> None:
-    image = spots((9, 50, 60), (3, 6, 6))
-    text = LINE.format(file=OWN, function="bright", rest=rest).replace("returns: labels", "returns: mask")
-    ran(store(tmp_path / "cell.ome.zarr", image), tmp_path / "out", text, (5, 20, 33))
-    np.testing.assert_array_equal(result(tmp_path / "out", "labels"), truth(image))
-
-
-def test_tiles_that_differ_vote_on_a_mask(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("def above(image):\n    return (image > image.mean()).astype('u1') * 3\n")
-    said: dict[str, Any] = {
-        "file": str(tmp_path / "mine.py"),
-        "function": "above",
-        "voxel_um": VOXEL_UM,
-        "tile": [8, 16, 16],
-    }
-    image = spots((9, 50, 60), (9, 30, 30))
-    mask = python(**said, returns="mask")(image)
-    assert mask.dtype == bool
-    share = python(**said)(image) / 3
-    assert ((share > 0.01) & (share < 0.99)).any()
-    np.testing.assert_array_equal(mask, share > 0.5)
-
-
-def test_a_mask_of_fractions_is_refused() -> None:
-    stage = python(file=OWN, function="fractions", voxel_um=VOXEL_UM, returns="mask", halo_um=0)
-    with pytest.raises(InvalidInput, match=r"returned an array of float64; it should return .* booleans"):
-        stage(spots((3, 4, 5), (1, 1, 1)))
 
 
 # ------------------------------------------------------------------------------------------------------- runs

@@ -1,4 +1,4 @@
-"""Volumes: small stores of blobs, and runs of a pipeline over them."""
+"""Volumes: small stores of blobs and spots, and runs of a pipeline over them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,27 @@ def blobs(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rough = ndimage.gaussian_filter(rng.normal(size=shape), 1.5)
     return (1000 * np.clip(rough / rough.std(), 0, None) + rng.integers(90, 110, shape)).astype(np.uint16)
+
+
+def spots(shape: tuple[int, ...], largest: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Bright objects no longer than `largest`, none of which touch, uint16; many are at a seam of any tiling."""
+    rng = np.random.default_rng(seed)
+    image, taken = np.zeros(shape, np.uint16), np.zeros(shape, bool)
+    for _ in range(4000):
+        size = [int(rng.integers(1, n + 1)) for n in largest]
+        start = [int(rng.integers(0, max(1, n - s + 1))) for n, s in zip(shape, size, strict=True)]
+        there = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
+        if not taken[tuple(slice(max(0, s.start - 1), s.stop + 1) for s in there)].any():
+            # A part of the box, so that objects have holes and arms, and a tile may see several pieces of one.
+            ids, n = ndimage.label(rng.random(size) < 0.7, np.ones((3,) * len(shape)))
+            image[there] = np.where(ids == 1, 500, 0) if n else 500
+            taken[there] = True
+    return image + rng.integers(0, 100, shape).astype(np.uint16)
+
+
+def truth(image: np.ndarray, above: float = 300) -> np.ndarray:
+    labels: np.ndarray = ndimage.label(image > above, np.ones((3,) * image.ndim))[0]
+    return labels
 
 
 def store(
