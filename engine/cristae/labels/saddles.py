@@ -64,7 +64,7 @@ class Ascent:
 
     @property
     def cost(self) -> Cost:
-        """Measured where a tenth is foreground: the relief looks at a ball around each voxel of it."""
+        """An estimate, where a tenth is foreground: the relief looks at a ball around each voxel of it."""
         return Cost(bytes_per_voxel=32.0, ns_per_voxel=30.0, fixed_bytes=16 * 2.0**20)
 
     def __call__(self, array: Array, at: At) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
