@@ -381,7 +381,7 @@ def main() -> None:
     options = parser.parse_args()
     blend.HELD.limit = 2 << 30  # blocks of five sizes look at the same tiles
     flat = (1024, 1024) if not options.small else (512, 512)
-    deep = (64, 512, 512) if not options.small else (32, 192, 192)
+    deep = (64, 512, 512) if not options.small else (48, 224, 224)
     sides = (256, 128, 64) if not options.small else (64,)
     plane_um = read_card(options.model_2d)[0].voxel_um
     image = cell((0.2, *plane_um), flat)  # type: ignore[arg-type]
