@@ -89,9 +89,6 @@ class Row:
     grid: float  # largest difference between blocks and no blocks
 
 
-# ------------------------------------------------------------------------------------------------ images, networks
-
-
 def cell(voxel_um: tuple[float, float, float], shape: tuple[int, ...]) -> np.ndarray:
     """Mitochondria of simulated cells; an image of the plane is the middle one of a stack."""
     deep = shape if len(shape) == 3 else (64, *shape)
@@ -173,9 +170,6 @@ def roomy(
     assert reach is not None, "crop is for networks that see a finite way"
     wanted = (max(t, -(-5 * r // s) * s) for t, r, s in zip(tile, reach, stride, strict=True))
     return tuple(min(w, -(-n // s) * s) for w, n, s in zip(wanted, shape, stride, strict=True))
-
-
-# ------------------------------------------------------------------------------------------------ chunk sizes
 
 
 def ran(text: str, store: Path, folder: Path, block: Sequence[int]) -> np.ndarray:
