@@ -89,9 +89,6 @@ class Row:
     grid: float  # largest difference between blocks and no blocks
 
 
-# ------------------------------------------------------------------------------------------------ images, networks
-
-
 def cell(voxel_um: tuple[float, float, float], shape: tuple[int, ...]) -> np.ndarray:
     """Mitochondria of simulated cells; an image of the plane is the middle one of a stack."""
     deep = shape if len(shape) == 3 else (64, *shape)
@@ -173,9 +170,6 @@ def roomy(
     assert reach is not None, "crop is for networks that see a finite way"
     wanted = (max(t, -(-5 * r // s) * s) for t, r, s in zip(tile, reach, stride, strict=True))
     return tuple(min(w, -(-n // s) * s) for w, n, s in zip(wanted, shape, stride, strict=True))
-
-
-# ------------------------------------------------------------------------------------------------ chunk sizes
 
 
 def ran(text: str, store: Path, folder: Path, block: Sequence[int]) -> np.ndarray:
@@ -381,7 +375,7 @@ def main() -> None:
     options = parser.parse_args()
     blend.HELD.limit = 2 << 30  # blocks of five sizes look at the same tiles
     flat = (1024, 1024) if not options.small else (512, 512)
-    deep = (64, 512, 512) if not options.small else (32, 192, 192)
+    deep = (64, 512, 512) if not options.small else (48, 224, 224)
     sides = (256, 128, 64) if not options.small else (64,)
     plane_um = read_card(options.model_2d)[0].voxel_um
     image = cell((0.2, *plane_um), flat)  # type: ignore[arg-type]

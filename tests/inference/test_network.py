@@ -185,6 +185,16 @@ def test_a_tile_is_the_same_bytes_in_every_thread_whatever_torch_was_set_to() ->
         torch.set_num_threads(before)
 
 
+def test_memory_is_not_filled_before_it_is_used_and_torch_is_left_as_it_was() -> None:
+    from torch.utils import deterministic
+
+    assert deterministic.fill_uninitialized_memory, "torch fills no longer unless asked: alone() need not say so"
+    with alone():
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not deterministic.fill_uninitialized_memory
+    assert deterministic.fill_uninitialized_memory and not torch.are_deterministic_algorithms_enabled()
+
+
 def test_a_model_is_loaded_once() -> None:
     path = tiny()
     sha = read_card(path)[1]
