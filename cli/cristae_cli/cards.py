@@ -66,7 +66,7 @@ def show_model(model: Any, as_json: bool) -> None:
         ("file", f"{model.path}, {model.bytes / 1e6:.1f} MB"),
         ("sha256", model.sha256),
         ("for", f"{space}, axes {AXES[card.ndim]}"),
-        ("voxel um", f"{_times(card.voxel_um)}; other voxels by up to a tenth"),
+        ("voxel um", f"{_times(card.voxel_um)}; other voxels are brought to these"),
         ("takes", f"{len(card.channels)} channel{'s' * (len(card.channels) > 1)}: {', '.join(card.channels)}"),
         ("finds", ", ".join(card.classes)),
         ("gives", gives),

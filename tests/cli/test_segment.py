@@ -76,7 +76,9 @@ def labels_in(path: Path) -> np.ndarray:
 def test_labels_are_the_components_of_what_the_network_says(
     folder: Path, cristae: Callable[..., Said], above: float
 ) -> None:
-    said = cristae("segment", "cell.ome.zarr", "--model", "mito-3d", "--no-split", "--above", str(above), "--cluster", "none")
+    said = cristae(
+        "segment", "cell.ome.zarr", "--model", "mito-3d", "--no-split", "--above", str(above), "--cluster", "none"
+    )
     labels = folder / "cell.ome.zarr" / "labels" / "mito"
     tables = folder / "cell.ome.zarr" / "tables" / "mito"
     assert [str(labels), str(tables / "overview.png")] == [said.out.splitlines()[n] for n in (0, -1)]
