@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from cristae.evaluation.scores import evaluate
 from cristae.grid import Box
-from cristae.inference import named
-from cristae.inference.segment import segment
+from cristae.inference import named, segment
+from cristae.labels import label, split
 from cristae.pipeline import finale as end
 from cristae.pipeline.demo import VOXEL_UM, Shown
 from cristae.store.create import create_volume, publish
@@ -78,13 +78,13 @@ def test_the_network_is_scored_beside_otsu_on_the_same_box(cell: Path, shelf: Pa
     assert found.true == len(np.unique(middle_of(truth))) - 1 > 3
 
     image = middle_of(open_volume(cell).read(Box.whole(SHAPE)))
-    alone, _ = ndimage.label(image > BRIGHT, np.ones((3, 3, 3)))
-    sizes = np.bincount(alone.ravel())
-    sizes[0] = 0
-    large = sizes * np.prod(VOXEL_UM) >= np.pi / 6 * end.SMALLEST_UM**3
-    expected = evaluate(np.where(large[alone], alone, 0).astype(np.uint32), middle_of(truth))
+    chance = segment(model=end.MODEL, voxel_um=VOXEL_UM, dtype=str(image.dtype))(image)
+    parts = split(voxel_um=VOXEL_UM, by="probability", above=0.5)(chance)
+    alone = label(voxel_um=VOXEL_UM, multilabel=True, min_diameter_um=end.SMALLEST_UM)(parts)
+    expected = evaluate(alone, middle_of(truth))
     assert found.scores["mito-3d"] == pytest.approx({name: expected[name] for name in end.FIGURES})
-    assert found.table["voxels"].to_list() == sorted(sizes[large].tolist(), reverse=True)[: end.LARGEST]
+    sizes = np.bincount(alone.ravel())[1:]
+    assert found.table["voxels"].to_list() == sorted(sizes.tolist(), reverse=True)[: end.LARGEST]
     assert 0 < found.read <= found.blocks == 16
 
 
