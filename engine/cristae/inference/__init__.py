@@ -13,8 +13,12 @@
     adapter         the step that runs a Python function
     instances       objects that a function finds in tiles become objects of the volume
     matching        which objects of two tiles that overlap are one
+    examples        an image and its labels become crops to learn from
+    losses          what a network is to make small
+    learning        a network, its optimiser and the mean of its weights, which takes steps and can be put away
+    training        epochs until the recipe says enough, and on from where it was killed
 
-torch is imported where a network computes, and nowhere else: a plan needs only the card.
+torch is imported where a network computes or learns, and nowhere else: a plan needs only the card.
 """
 
 from collections.abc import Callable, Mapping

@@ -9,6 +9,7 @@
     solid, truth                      which voxels belong to which object, by shape, by emitter, or by the picture
     records                           what is known exactly of every object, as rows
     physeg                            the published simulator with its defects, to compare with
+    lessons                           scenes under many cameras, for networks to learn from
     presets                           simulations by name; the numbers stand in presets.yaml
 
 Everything is a pure function of a frozen description and a box. Lengths are micrometres, axes (z, y, x).
