@@ -61,7 +61,9 @@ def main() -> None:
             strips[kind].append(np.concatenate(panels, axis=1))
             rows.append(f"| {Path(name).name} | {model} | {' | '.join(figures)} |")
     for kind, several in strips.items():
-        Image.fromarray(np.concatenate(several)).save(PICTURES / f"learned-{kind}.jpg", quality=85)
+        sheet = Image.fromarray(np.concatenate(several))
+        sheet = sheet.resize((sheet.width * 3 // 4, sheet.height * 3 // 4), Image.Resampling.LANCZOS)
+        sheet.save(PICTURES / f"learned-{kind}.jpg", quality=80)
     PAGE.write_text(page(rows))
 
 
