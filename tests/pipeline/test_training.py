@@ -228,6 +228,15 @@ def test_images_of_other_voxels_are_refused(tmp_path: Path) -> None:
         course(tmp_path, COURSE.replace("images: discs.npz", "images: image/*.tif\n  labels: mask/*.tif"))
 
 
+def test_a_course_that_is_not_there_is_said() -> None:
+    with pytest.raises(
+        InvalidConfiguration, match=r"there is no course none.yaml; give a YAML file, or --preset with one of mito-2d"
+    ):
+        load_course("none.yaml")
+    with pytest.raises(InvalidConfiguration, match=r"or cristae train --preset mito-3d"):
+        load_course("mito-3d")
+
+
 def test_a_pickle_in_an_npz_is_not_opened(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> Any:

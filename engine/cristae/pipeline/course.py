@@ -200,6 +200,9 @@ def load_course(word: str, changes: Sequence[str] = (), preset: bool = False) ->
     InvalidConfiguration : if it is neither, or the first mistake in it: file, line, and what should be there.
     InvalidInput : if images and labels do not belong together.
     """
+    if not preset and not Path(word).is_file():
+        other = f"cristae train --preset {word}" if word in names() else f"--preset with one of {', '.join(names())}"
+        raise InvalidConfiguration(f"there is no course {word}; give a YAML file, or {other}")
     document = apply_settings(read(text_of(word) if preset else Path(word)), changes, plain=True)
     return Course(_checked(document), word if preset else Path(word).stem, Path(word).parent if not preset else Path())
 
