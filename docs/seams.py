@@ -45,6 +45,7 @@ from cristae.store.create import create_volume, publish
 from cristae.store.volume import open_volume
 
 ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ROOT / "engine" / "cristae" / "inference" / "shipped"
 PAGE = Path(__file__).with_name("seams.md")
 PICTURE = Path(__file__).with_name("pictures") / "seams.png"
 BLENDS = ("gaussian", "hann", "crop")
@@ -212,7 +213,7 @@ def by_themselves(model: str, image: np.ndarray, chunk: Sequence[int]) -> np.nda
 def by_nellie(
     python: Path, image: np.ndarray, voxel_um: Sequence[float], sizes: Sequence[Sequence[int]], folder: Path
 ) -> tuple[np.ndarray, dict[str, list[np.ndarray]]] | None:
-    """Nellie's labels of the whole image, in its chunks of so many voxels, and with chunks in its filter alone; None where it is not installed."""
+    """Nellie's labels of the whole image, in its chunks, and with chunks in its filter alone; None where it is not installed."""
     if not python.exists():
         return None
     np.save(folder / "image.npy", image)
@@ -258,9 +259,6 @@ def curves(model: str, image: np.ndarray, sides: Sequence[int], python: Path, fo
     naive = partial(by_themselves, model, image)
     found["tiles by themselves"] = curve(naive(image.shape), [naive(s) for s in sizes], sides)
     return found
-
-
-# ------------------------------------------------------------------------------------------------ page and picture
 
 
 def drawn(found: Mapping[str, Curve]) -> np.ndarray:
@@ -375,9 +373,8 @@ Made by one command: `.venv/bin/python docs/seams.py`; `--model-2d` and `--model
 def main() -> None:
     """Measure, write the page and the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
-    shipped = ROOT / "engine" / "cristae" / "inference" / "shipped"
-    parser.add_argument("--model-2d", default=str(shipped / "mito-2d.safetensors"))
-    parser.add_argument("--model-3d", default=str(shipped / "mito-3d.safetensors"))
+    for n in ("2d", "3d"):
+        parser.add_argument(f"--model-{n}", default=str(SHIPPED / f"mito-{n}.safetensors"))
     parser.add_argument("--nellie", type=Path, default=ROOT / ".venv" / "peers" / "nellie" / "bin" / "python")
     parser.add_argument("--small", action="store_true", help="a tiny version, printed and not written")
     options = parser.parse_args()
