@@ -45,6 +45,7 @@ from cristae.store.create import create_volume, publish
 from cristae.store.volume import open_volume
 
 ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ROOT / "engine" / "cristae" / "inference" / "shipped"
 PAGE = Path(__file__).with_name("seams.md")
 PICTURE = Path(__file__).with_name("pictures") / "seams.png"
 BLENDS = ("gaussian", "hann", "crop")
@@ -57,6 +58,7 @@ COLOURS = {
     "cristae, segment": (64, 200, 150),
     "cristae, ridge": (90, 150, 255),
     "Nellie, low memory": (255, 170, 60),
+    "Nellie, its filter alone": (190, 120, 230),
     "tiles by themselves": (240, 90, 110),
 }
 NELLIE = """
@@ -64,13 +66,16 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import numpy as np
-from _nellie import labels, chunked, written
+from _nellie import chunked, labels, stages, written
 image, voxel_um, chunks, folder = Path(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4]), Path(sys.argv[5])
 for n, chunk in enumerate(chunks):
     (folder / str(n)).mkdir()
     stack = written(np.load(image), voxel_um, folder / str(n))
     chunked(stack, chunk)
     np.save(folder / f"{n}.npy", labels(stack))
+    if chunk:
+        stages(stack, "label")
+        np.save(folder / f"{n}-filter.npy", labels(stack))
 """
 
 
@@ -207,15 +212,17 @@ def by_themselves(model: str, image: np.ndarray, chunk: Sequence[int]) -> np.nda
 
 def by_nellie(
     python: Path, image: np.ndarray, voxel_um: Sequence[float], sizes: Sequence[Sequence[int]], folder: Path
-) -> list[np.ndarray] | None:
-    """Nellie's labels of the whole image, then in its chunks of so many voxels; None where it is not installed."""
+) -> tuple[np.ndarray, dict[str, list[np.ndarray]]] | None:
+    """Nellie's labels of the whole image, in its chunks, and with chunks in its filter alone; None where it is not installed."""
     if not python.exists():
         return None
     np.save(folder / "image.npy", image)
     voxels = [0, *(int(np.prod(s)) for s in sizes)]
     told = [str(ROOT / "benchmarks"), str(folder / "image.npy"), json.dumps(voxel_um), json.dumps(voxels), str(folder)]
     subprocess.run([str(python), "-c", NELLIE, *told], check=True, stdout=subprocess.DEVNULL)
-    return [np.load(folder / f"{n}.npy") for n in range(len(voxels))]
+    ways = {"Nellie, low memory": "", "Nellie, its filter alone": "-filter"}
+    found = {way: [np.load(folder / f"{n + 1}{end}.npy") for n in range(len(sizes))] for way, end in ways.items()}
+    return np.load(folder / "0.npy"), found
 
 
 Curve = list[tuple[int, float, float, int]]
@@ -248,13 +255,10 @@ def curves(model: str, image: np.ndarray, sides: Sequence[int], python: Path, fo
     (folder / "nellie").mkdir()
     theirs = by_nellie(python, image, voxel_um, sizes, folder / "nellie")
     if theirs is not None:
-        found["Nellie, low memory"] = curve(theirs[0], theirs[1:], sides)
+        found |= {way: curve(theirs[0], several, sides) for way, several in theirs[1].items()}
     naive = partial(by_themselves, model, image)
     found["tiles by themselves"] = curve(naive(image.shape), [naive(s) for s in sizes], sides)
     return found
-
-
-# ------------------------------------------------------------------------------------------------ page and picture
 
 
 def drawn(found: Mapping[str, Curve]) -> np.ndarray:
@@ -319,6 +323,7 @@ def page(rows: Sequence[Row], found: Mapping[str, Curve], names: Sequence[str]) 
         nellie = (
             "It is 1.0.4, `low_memory=True`, with `max_chunk_voxels` those of the chunk; the whole is its usual mode."
         )
+    planes = ", ".join(str(max(1, 64 * side**2 // 512**2)) for side in (256, 128, 64))
     return f"""<!-- Written by docs/seams.py: run it again. -->
 # Do the borders show?
 
@@ -355,8 +360,9 @@ Each tool against its own result of the whole volume, 64 x 512 x 512. A chunk is
 
 - **cristae** finds what a chunk cannot know, a threshold or the brightness of the frame, before the chunk is computed, reads a halo
   around it, and joins objects across borders: `segment` and 0.5, or `ridge` and Otsu's threshold, then `label`.
-- **Nellie** reads a halo too, and joins objects across chunks, but finds the scale of its filter (`gamma`) and the threshold of its mask
-  in each chunk by itself. {nellie}
+- **Nellie** reads a halo too, and joins objects across chunks, but its filter finds a scale (`gamma`) and a mask in each chunk by itself,
+  and its labels lose small objects and are smoothed slab by slab, of whole planes: {planes} for these sizes. {nellie}
+  `its filter alone` has chunks in the filter, and labels in the usual mode. A million voxels are its own choice for a chunk.
 - **Tiles by themselves**: each normalised by its own percentiles, computed by the same network, thresholded and labelled, with no
   overlap: a loop over files, say.
 
@@ -367,9 +373,8 @@ Made by one command: `.venv/bin/python docs/seams.py`; `--model-2d` and `--model
 def main() -> None:
     """Measure, write the page and the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
-    shipped = ROOT / "engine" / "cristae" / "inference" / "shipped"
-    parser.add_argument("--model-2d", default=str(shipped / "mito-2d.safetensors"))
-    parser.add_argument("--model-3d", default=str(shipped / "mito-3d.safetensors"))
+    for n in ("2d", "3d"):
+        parser.add_argument(f"--model-{n}", default=str(SHIPPED / f"mito-{n}.safetensors"))
     parser.add_argument("--nellie", type=Path, default=ROOT / ".venv" / "peers" / "nellie" / "bin" / "python")
     parser.add_argument("--small", action="store_true", help="a tiny version, printed and not written")
     options = parser.parse_args()
