@@ -89,7 +89,9 @@ class Row:
     blocks: Seam
     tiles_whole: Seam  # the result of the whole image, at the same planes
     blocks_whole: Seam
-    differing: float  # voxels of the thresholded mask, as a part of it
+    tile: tuple[int, ...]
+    everywhere: float  # voxels on the other side of 0.5, as a part of all
+    differing: float  # the same, as a part of the thresholded mask
     apart: float  # largest difference of a probability
     grid: float  # largest difference between blocks and no blocks
 
@@ -150,10 +152,10 @@ def blended(model: str, image: np.ndarray) -> Iterator[Row]:
     card, _ = read_card(model)
     whole, block_borders = bare(model)(image), borders_of(image.shape, BLOCKS[image.ndim])
     for how in BLENDS:
-        tile = card.tile if how != "crop" else roomy(card.tile, card.reach, card.stride, image.shape)
-        stage = segment(model=model, voxel_um=card.voxel_um, tile=list(tile), blend=how, dtype=image.dtype.name)
+        stage = segment(model=model, voxel_um=card.voxel_um, blend=how, dtype=image.dtype.name)
         found, blocks = stage(image), in_blocks(stage, image, BLOCKS[image.ndim])
-        borders = tile_borders(stage.apply.keywords["tiling"], image.shape)  # type: ignore[attr-defined]
+        tiling = stage.apply.keywords["tiling"].fitted(image.shape)  # type: ignore[attr-defined]
+        borders = tile_borders(tiling, image.shape)
         differs = (blocks > 0.5) != (whole > 0.5)
         yield Row(
             image.ndim,
@@ -162,19 +164,12 @@ def blended(model: str, image: np.ndarray) -> Iterator[Row]:
             border_mismatch(blocks, block_borders),
             border_mismatch(whole, borders),
             border_mismatch(whole, block_borders),
+            tiling.tile,
+            float(differs.mean()),
             float(differs.sum() / max((whole > 0.5).sum(), 1)),
             float(np.abs(blocks - whole).max()),
             float(np.abs(blocks - found).max()),
         )
-
-
-def roomy(
-    tile: Sequence[int], reach: Sequence[int] | None, stride: Sequence[int], shape: Sequence[int]
-) -> tuple[int, ...]:
-    """A tile of which `crop` leaves more than half of each axis, or the whole axis."""
-    assert reach is not None, "crop is for networks that see a finite way"
-    wanted = (max(t, -(-5 * r // s) * s) for t, r, s in zip(tile, reach, stride, strict=True))
-    return tuple(min(w, -(-n // s) * s) for w, n, s in zip(wanted, shape, stride, strict=True))
 
 
 def ran(text: str, store: Path, folder: Path, block: Sequence[int]) -> np.ndarray:
@@ -305,8 +300,8 @@ def ratio(seam: Seam, whole: Seam) -> str:
 def blend_lines(rows: Sequence[Row]) -> Iterator[str]:
     for r in rows:
         yield (
-            f"| {r.ndim}D | {r.blend} | {ratio(r.tiles, r.tiles_whole)} | {ratio(r.blocks, r.blocks_whole)} | "
-            f"{100 * r.differing:.4f} | {r.apart:.1e} | {r.grid:g} |"
+            f"| {r.ndim}D | {r.blend} | {' x '.join(map(str, r.tile))} | {ratio(r.tiles, r.tiles_whole)} | "
+            f"{ratio(r.blocks, r.blocks_whole)} | {100 * r.everywhere:.4f} | {100 * r.differing:.4f} | {r.apart:.1e} | {r.grid:g} |"
         )
 
 
@@ -335,8 +330,8 @@ x 512 voxels.
 
 The truth here is what the network says of the whole image in one piece. Models: {" and ".join(names)}.
 
-| image | `blend` | steps at tiles | steps at blocks | mask differs, % | probability differs | blocks or none |
-|---|---|---|---|---|---|---|
+| image | `blend` | tile | steps at tiles | steps at blocks | voxels that differ, % | of the mask, % | probability differs | blocks or none |
+|---|---|---|---|---|---|---|---|---|
 {chr(10).join(blend_lines(rows))}
 
 - **Steps**: the border mismatch ratio, the mean step of the probability across borders over that across planes half way between them. An
@@ -344,9 +339,9 @@ The truth here is what the network says of the whole image in one piece. Models:
   (in brackets: both). 1 is: nothing to be seen.
 - Blocks are {" and ".join(" x ".join(map(str, BLOCKS[n])) for n in (2, 3))}, whose borders are none of the tiles'. `blocks or none`: the
   largest difference between the result in blocks and the one without, 0 to the last bit.
-- `mask differs`: voxels on the other side of 0.5 than in the whole image, as a part of that mask; `probability differs`: at most. `crop`
-  takes larger tiles, since it needs room for what the network sees, and is the result of the whole image; a mean hides borders and is
-  another answer.
+- `voxels that differ`: on the other side of 0.5 than in the whole image, as a part of all voxels; `of the mask`: as a part of those
+  above 0.5; `probability differs`: at most. Tiles are those that `segment` takes by itself. `crop` takes larger ones, since it needs
+  room for what the network sees, and is the result of the whole image; a mean hides borders and is another answer.
 
 ## Chunks of any size
 

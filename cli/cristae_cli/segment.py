@@ -43,7 +43,7 @@ def segment(
         str, typer.Option("--measure", help="Columns of the table: groups or single ones, with commas between.")
     ] = "shape,intensity",
     tile: Annotated[
-        str | None, typer.Option("--tile", help="Voxels the network sees at once, Z,Y,X or Y,X; the model's own.")
+        str | None, typer.Option("--tile", help="Voxels the network sees at once, Z,Y,X or Y,X; chosen for the model.")
     ] = None,
     overlap: Annotated[
         float | None, typer.Option("--overlap", help="Share of a tile that its neighbour sees too, such as 0.5.")

@@ -52,14 +52,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def tiling_of(stage: Stage) -> Tiling:
+def tiling_of(stage: Stage, shape: tuple[int, ...]) -> Tiling:
+    """How a stage cuts a volume of this shape."""
     found: Tiling = stage.apply.keywords["tiling"]  # type: ignore[attr-defined]
-    return found
+    return found.fitted(shape)
 
 
 def of_the_whole(path: str, array: np.ndarray, stage: Stage, low: float = 0, high: float = 2000) -> np.ndarray:
     """The network once, over the whole volume, made longer as the tiling says."""
-    wider, before = tiling_of(stage).padded(array.shape)
+    wider, before = tiling_of(stage, array.shape).padded(array.shape)
     box = Box(tuple(-b for b in before), tuple(w - b for w, b in zip(wider, before, strict=True)))
     seen = taken(array, Box.whole(array.shape), box, array.shape)
     found = load_model(path)(((seen.astype(float) - low) / (high - low)).astype(np.float32))[0]
@@ -73,19 +74,19 @@ def of_the_whole(path: str, array: np.ndarray, stage: Stage, low: float = 0, hig
 @pytest.mark.parametrize("shape", [(28, 96, 104), (21, 83, 67), (3, 60, 11)])
 def test_crop_is_the_network_of_the_whole_volume(features: tuple[int, ...], shape: tuple[int, ...]) -> None:
     path = tiny(features=features, how=RAW, tile=(24, 56, 56))
-    stage = segment(model=path, voxel_um=VOXEL_UM[3], blend="crop")
+    stage = segment(model=path, voxel_um=VOXEL_UM[3], blend="crop", tile=[24, 56, 56])
     array = blobs(shape)
     found, expected = stage(array), of_the_whole(path, array, stage)
     assert np.ptp(expected) > 0.02
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    hidden = segment(model=path, voxel_um=VOXEL_UM[3])(array)
-    if tiling_of(stage).count(shape) > 1:
+    hidden = segment(model=path, voxel_um=VOXEL_UM[3], tile=[24, 56, 56])(array)
+    if tiling_of(stage, shape).count(shape) > 1:
         assert np.abs(hidden - expected).max() > 1e-4, "gaussian hides seams, it does not remove them"
 
 
 def test_crop_with_mirrors_is_the_mirrored_network_of_the_whole_volume() -> None:
     path = tiny(how=RAW, tile=(16, 32, 32))
-    stage = segment(model=path, voxel_um=VOXEL_UM[3], blend="crop", mirror=True)
+    stage = segment(model=path, voxel_um=VOXEL_UM[3], blend="crop", mirror=True, tile=[16, 32, 32])
     array = blobs((16, 64, 48))
     seen = (array.astype(float) / 2000).astype(np.float32)
     np.testing.assert_allclose(stage(array), load_model(path)(seen, mirror=True)[0], rtol=0, atol=1e-5)
@@ -95,10 +96,10 @@ def test_seams_on_noise_are_no_steeper_than_the_middles_of_tiles() -> None:
     """Differing pixels 0, and the border mismatch ratio in 1 ± 0.05: domain rows 47 and 2.10."""
     path = tiny(2, how=RAW, features=(3,), tile=(32, 32))
     array = np.random.default_rng(5).integers(0, 2000, (512, 512)).astype(np.uint16)
-    stage = segment(model=path, voxel_um=VOXEL_UM[2], blend="crop")
+    stage = segment(model=path, voxel_um=VOXEL_UM[2], blend="crop", tile=[32, 32])
     found, expected = stage(array), of_the_whole(path, array, stage)
     assert np.count_nonzero((found > 0.5) != (expected > 0.5)) == 0 and 0.01 < (expected > 0.5).mean() < 0.99
-    (_, axis) = tiling_of(stage).axes(array.shape)
+    (_, axis) = tiling_of(stage, array.shape).axes(array.shape)
     borders = np.array([lo for _, lo, _ in axis[1:]])
     middles = (borders[:-1] + borders[1:]) // 2
     steps = np.abs(np.diff(found, axis=1)).mean(axis=0)
@@ -128,7 +129,7 @@ def test_shifted_tiles_give_what_monai_gives(mode: str, overlap: float, tile: tu
     path = tiny(how=RAW)
     array = blobs(SHAPE)
     stage = segment(model=path, voxel_um=VOXEL_UM[3], tile=list(tile), overlap=overlap)
-    tiling = replace(tiling_of(stage), rule="shifted")
+    tiling = replace(tiling_of(stage, array.shape), rule="shifted")
     stage.apply.keywords["tiling"] = tiling  # type: ignore[attr-defined]
     if mode == "constant":
         import cristae.inference.blend as blend
@@ -157,16 +158,18 @@ def test_a_network_of_the_plane_sees_a_stack_slice_by_slice() -> None:
 def test_all_tiles_are_normalised_by_the_whole_frame() -> None:
     array = blobs(SHAPE)
     how = {"how": "percentiles", "low": 2, "high": 98}
-    by_frame = segment(model=tiny(how=how, tile=(8, 16, 16)), voxel_um=VOXEL_UM[3], dtype="uint16")
+    by_frame = segment(model=tiny(how=how, tile=(8, 16, 16)), voxel_um=VOXEL_UM[3], dtype="uint16", tile=[8, 16, 16])
     low, high = np.percentile(array, [2, 98], method="inverted_cdf")
     fixed = segment(
-        model=tiny(how={"how": "range", "low": int(low), "high": int(high)}, tile=(8, 16, 16)), voxel_um=VOXEL_UM[3]
+        model=tiny(how={"how": "range", "low": int(low), "high": int(high)}), voxel_um=VOXEL_UM[3], tile=[8, 16, 16]
     )
     np.testing.assert_array_equal(by_frame(array), fixed(array))
-    standard = segment(model=tiny(how={"how": "standard"}, tile=(8, 16, 16)), voxel_um=VOXEL_UM[3], dtype="uint16")
+    standard = segment(
+        model=tiny(how={"how": "standard"}, tile=(8, 16, 16)), voxel_um=VOXEL_UM[3], dtype="uint16", tile=[8, 16, 16]
+    )
     mean, std = float(array.mean(dtype=float)), float(array.std(dtype=float))
     fixed = segment(
-        model=tiny(how={"how": "range", "low": mean, "high": mean + std}, tile=(8, 16, 16)), voxel_um=VOXEL_UM[3]
+        model=tiny(how={"how": "range", "low": mean, "high": mean + std}), voxel_um=VOXEL_UM[3], tile=[8, 16, 16]
     )
     np.testing.assert_allclose(standard(array), fixed(array), rtol=0, atol=1e-6)
     # A dark half is dark, not stretched to what its tiles would show by themselves.
@@ -178,7 +181,9 @@ def test_all_tiles_are_normalised_by_the_whole_frame() -> None:
 def test_a_class_is_taken_by_its_name() -> None:
     path = tiny(classes=("er", "mito", "golgi"), how=RAW, activation="softmax", tile=(8, 16, 16))
     array = blobs(SHAPE)
-    parts = [segment(model=path, of=name, voxel_um=VOXEL_UM[3])(array) for name in ("er", "mito", "golgi")]
+    parts = [
+        segment(model=path, of=name, voxel_um=VOXEL_UM[3], tile=[8, 16, 16])(array) for name in ("er", "mito", "golgi")
+    ]
     np.testing.assert_allclose(sum(parts), 1, atol=1e-6)
     assert np.abs(parts[0] - parts[1]).max() > 0.05
 
@@ -190,15 +195,14 @@ def test_empty_tiles_are_not_computed(calls: list[int]) -> None:
     array = np.zeros((8, 64, 64), np.uint16)
     array[:, 40:50, 40:50] = 500
     path = tiny(how=RAW, tile=(8, 16, 16))
-    skipping = segment(model=path, voxel_um=VOXEL_UM[3], skip_below=100)
+    skipping = segment(model=path, voxel_um=VOXEL_UM[3], skip_below=100, tile=[8, 16, 16])
     found = skipping(array)
-    occupied = sum(
-        array[tile.box.slices].any() for tile in tiling_of(skipping).meeting(Box.whole(array.shape), array.shape)
-    )
-    assert 0 < len(calls) == occupied < tiling_of(skipping).count(array.shape)
+    tiling = tiling_of(skipping, array.shape)
+    occupied = sum(array[tile.box.slices].any() for tile in tiling.meeting(Box.whole(array.shape), array.shape))
+    assert 0 < len(calls) == occupied < tiling.count(array.shape)
     assert not found[:, :24, :24].any() and found[:, 45, 45].all()
     HELD.clear()
-    everywhere = segment(model=path, voxel_um=VOXEL_UM[3])(array)
+    everywhere = segment(model=path, voxel_um=VOXEL_UM[3], tile=[8, 16, 16])(array)
     np.testing.assert_array_equal(found[:, 40:50, 40:50], everywhere[:, 40:50, 40:50])
     assert everywhere[:, :24, :24].any(), "a network has its opinion of nothing too"
 
@@ -208,7 +212,7 @@ def test_empty_tiles_are_not_computed(calls: list[int]) -> None:
 def test_tiles_that_blocks_share_are_computed_once(tmp_path: Path, calls: list[int], blend: str, cluster: str) -> None:
     path = tiny(tile=(16, 32, 32))
     cell = store(tmp_path / "cell.ome.zarr", blobs(SHAPE))
-    tiling = tiling_of(segment(model=path, voxel_um=VOXEL_UM[3], blend=blend))
+    tiling = tiling_of(segment(model=path, voxel_um=VOXEL_UM[3], blend=blend), SHAPE)
     block = (7, 20, 30)
     assert tiling.count(SHAPE) < tiling.visited(BlockGrid(SHAPE, block))
     ran(cell, tmp_path / "out", LINE.format(model=path, rest=f"blend: {blend}"), block, cluster)
@@ -221,7 +225,7 @@ def test_without_room_each_block_computes_the_tiles_it_meets(
     monkeypatch.setattr(HELD, "limit", 0)
     path = tiny(tile=(16, 32, 32))
     cell = store(tmp_path / "cell.ome.zarr", blobs(SHAPE))
-    tiling = tiling_of(segment(model=path, voxel_um=VOXEL_UM[3]))
+    tiling = tiling_of(segment(model=path, voxel_um=VOXEL_UM[3]), SHAPE)
     ran(cell, tmp_path / "out", LINE.format(model=path, rest="mirror: false"), (7, 20, 30))
     assert len(calls) == tiling.visited(BlockGrid(SHAPE, (7, 20, 30)))
 
@@ -245,7 +249,7 @@ def test_the_network_is_computed_once_however_often_its_output_is_needed(tmp_pat
     assert sum(any(s.name == "segment" for s in p.chain) for p in made.passes) == 1
     execute(made, Settings("none", block=(7, 20, 30)), lambda event: None)
     stage = segment(model=path, voxel_um=VOXEL_UM[3], dtype="uint16")
-    assert len(calls) == tiling_of(stage).count(SHAPE)
+    assert len(calls) == tiling_of(stage, SHAPE).count(SHAPE)
     mask = threshold(method="otsu", voxel_um=VOXEL_UM[3])(stage(array))
     expected = label(min_voxels=2, voxel_um=VOXEL_UM[3])(mask)
     assert expected.max() > 3

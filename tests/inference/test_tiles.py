@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from cristae.blocks.stage import At
 from cristae.errors import InvalidConfiguration
 from cristae.grid import BlockGrid, Box
 from cristae.inference.blend import HELD, Held, blended, taken
-from cristae.inference.tiles import Tiling, gaussian, hann, positions, tiling_of, weights
+from cristae.inference.tiles import Blend, Tiling, gaussian, hann, positions, roomy, tiling_of, weights
 
 
 @pytest.mark.parametrize(
@@ -246,3 +247,33 @@ def test_tiles_of_an_axis_leave_no_gap() -> None:
                 starts = positions(length, 64, overlap, rule)  # type: ignore[arg-type]
                 assert starts[0] == 0 and starts[-1] == length - 64
                 assert all(0 < b - a <= 64 for a, b in pairwise(starts))
+
+
+# --------------------------------------------------------------------------------------------------- what suits a network
+
+
+@pytest.mark.parametrize("blend", ["gaussian", "crop"])
+@pytest.mark.parametrize("shape", [(14, 50, 61), (3, 200, 9), (64, 33, 64), (40, 130, 130)])
+def test_a_tile_is_no_longer_than_the_volume(shape: tuple[int, ...], blend: Blend) -> None:
+    tiling = Tiling((32, 64, 64), blend=blend, margin=(8, 12, 12), stride=(4, 8, 8), shrinks=True)
+    found = tiling.fitted(shape)
+    for axis, n in enumerate(shape):
+        step, size = tiling.stride[axis], tiling.tile[axis]
+        assert found.tile[axis] == min(size, -(-n // step) * step)
+    assert found.count(shape) == Tiling((32, 64, 64), blend=blend, margin=(8, 12, 12), stride=(4, 8, 8)).count(shape)
+    assert found == found.fitted(shape), "of the same shape it is the same"
+    covered = np.zeros(shape, int)
+    for tile in found.meeting(Box.whole(shape), shape):
+        covered[tile.counts.slices] += 1
+    assert covered.min() >= 1 and (blend != "crop" or covered.max() == 1)
+    assert replace(tiling, shrinks=False).fitted(shape).tile == (32, 64, 64)
+
+
+def test_a_roomy_tile_leaves_room_for_what_the_network_sees() -> None:
+    assert roomy((32, 128, 128), (23, 51, 51), (4, 8, 8), "gaussian") == (64, 128, 128)
+    assert roomy((32, 128, 128), (23, 51, 51), (4, 8, 8), "crop") == (96, 208, 208)
+    assert roomy((256, 256), (51, 51), (8, 8), "hann") == (256, 256)
+    assert roomy((96, 96), None, (4, 4), "gaussian") == (96, 96)
+    tile = roomy((1, 1), (7, 9), (3, 32), "crop")
+    assert all(t % s == 0 and t >= 4 * r for t, s, r in zip(tile, (3, 32), (7, 9), strict=True))
+    assert Tiling(roomy((8, 8), (20, 20), (4, 4), "crop"), blend="crop", margin=(20, 20), stride=(4, 4)).visits <= 4

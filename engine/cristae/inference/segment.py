@@ -19,20 +19,23 @@ from cristae.inference.card import Card, read_card
 from cristae.inference.named import model_path
 from cristae.inference.network import load_model
 from cristae.inference.normalisation import brightness
-from cristae.inference.tiles import Tiling, is_number, tiling_of
+from cristae.inference.tiles import Tiling, is_number, roomy, tiling_of
 
 SCOPES = ("frame", "image", "collection")
 VOXEL_TOLERANCE = 0.1
 """How far a voxel may be from those a network was trained on, as a share."""
 
-NS_PER_MULTIPLICATION = 0.06
-"""Of one core: 0.04 where channels come in sixteens, to 0.2 where they are eight; measured on U-Nets in the plane and in space."""
+NS_PER_MULTIPLICATION = 0.022
+"""Of one core, by a U-Net of ours; MONAI's take twice as long. Measured on networks of 16 to 96 channels, in the plane and in space."""
 
 TORCH_BYTES, MONAI_BYTES = 210 << 20, 200 << 20
 """What importing them takes."""
 
-WORKSPACE_BYTES = 150 << 20
-"""What torch's convolutions take beside twice what they give; measured on U-Nets of 8 to 64 channels, tiles of 65 000 to 524 000 voxels."""
+LAYERS, WORKSPACE_BYTES = 1.4, 24 << 20
+"""What a U-Net of ours holds, as a part of all that its convolutions give, and beside it: 1.06 to 1.33, tiles of 65 000 to 2 400 000 voxels."""
+
+MONAI_LAYERS, MONAI_WORKSPACE_BYTES = 2.0, 150 << 20
+"""Of other networks, whose convolutions may need another layout: at most this in the plane."""
 
 
 def segment(
@@ -56,7 +59,8 @@ def segment(
         `cristae.inference.save_model` wrote; it says what the network is, and how its input must look
     voxel_um : voxel size, (z, y, x) or (y, x); within 10 % of what the network was trained on
     of : the class, by name; may be left out where the model has one
-    tile : voxels that are computed as one; the model's own unless given. A network of the plane takes (y, x) and sees a stack slice by slice
+    tile : voxels that are computed as one; unless given the model's own, or larger where the network sees further than half of it. No
+        longer than the image where the network sees a finite way. A network of the plane takes (y, x) and sees a stack slice by slice
     overlap : of neighbouring tiles, as a share of a tile; 0.5 unless given. With `crop` it follows from what the network sees
     blend : "gaussian" and "hann" weigh tiles down towards their borders, and hide seams; "crop" takes from each only what no border
         has touched, and is exact for a network that sees a finite way
@@ -95,7 +99,14 @@ def segment(
     if skip_below is not None and not is_number(skip_below):
         raise InvalidConfiguration(f"segment: skip_below is {skip_below!r}, but must be a number in units of the image")
     tiling = tiling_of(
-        "segment", len(voxel_um), tile if tile is not None else card.tile, overlap, blend, card.stride, card.reach, name
+        "segment",
+        len(voxel_um),
+        tile if tile is not None else roomy(card.tile, card.reach, card.stride, blend),
+        overlap,
+        blend,
+        card.stride,
+        card.reach,
+        name,
     )
     params: dict[str, Any] = {
         "model": name,
@@ -146,6 +157,7 @@ def _probability(
     skip_below: float | None,
 ) -> Array:
     network = load_model(path, sha256, "cuda" if library(array) == "cupy" else "cpu")
+    tiling = tiling.fitted(at.grid.shape)
     found = answers.get("brightness")
     shift, scale = (found.number("shift"), found.number("scale")) if found is not None else fixed
 
@@ -205,10 +217,13 @@ def _class(card: Card, name: str, of: str | None) -> int:
 
 def _cost(card: Card, tiling: Tiling, mirror: bool, file_bytes: int) -> Cost:
     """Per voxel of the box that is read; nothing is counted on tiles that blocks share being kept."""
+    ours = card.architecture == "unet"
     flips = 2**card.ndim if mirror else 1
-    ns = max(card.multiplications * NS_PER_MULTIPLICATION, 10.0) * tiling.visits_of_read * flips
-    one = prod(tiling.tile) * (2 * card.activation_bytes + 16.0) + WORKSPACE_BYTES
-    library = TORCH_BYTES + (MONAI_BYTES if card.architecture != "unet" else 0)
+    each = card.multiplications * NS_PER_MULTIPLICATION * (1 if ours else 2)
+    ns = max(each, 10.0) * tiling.visits_of_read * flips
+    layers, beside = (LAYERS, WORKSPACE_BYTES) if ours else (MONAI_LAYERS, MONAI_WORKSPACE_BYTES)
+    one = prod(tiling.tile) * (layers * card.activation_bytes + 16.0) + beside
+    library = TORCH_BYTES + (0 if ours else MONAI_BYTES)
     return Cost(4.0, ns, library + 3.0 * file_bytes + one + HELD_BYTES)
 
 

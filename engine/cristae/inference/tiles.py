@@ -6,7 +6,7 @@
 
 Tiles are anchored to the volume: their places follow from its shape, never from a block, so that every block which meets a
 tile computes the same one. An axis shorter than a tile is made longer by reflection, half before and half after, an odd voxel
-after.
+after; where the network sees a finite way the tile is made shorter instead, to as few strides as hold the axis.
 
     gaussian   weights fall off from the middle, sigma an eighth of the tile; hides seams
     hann       a raised cosine, which adds up to one where tiles overlap by half; hides seams
@@ -17,7 +17,7 @@ after.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise, product
 from math import ceil, exp, isfinite, pi, prod, sin
@@ -90,6 +90,7 @@ class Tiling:
     overlap : as a share of a tile; with `crop` it is the margin that says how far tiles overlap
     margin : voxels at each side, for `crop`
     stride : of the network: how far the input must move for the same output
+    shrinks : whether a tile is as short as an axis of the volume; for what does not depend on the shape of a tile
     """
 
     tile: Shape
@@ -98,6 +99,7 @@ class Tiling:
     margin: Shape = ()
     stride: Shape = ()
     rule: Rule = "even"
+    shrinks: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stride", self.stride or (1,) * len(self.tile))
@@ -146,6 +148,10 @@ class Tiling:
         """
         return self.visits * prod(2 / 3 for t in self.tile if t > 1)
 
+    def fitted(self, shape: Shape) -> Tiling:
+        """The tiling of a volume of this shape: no axis of a tile is longer than it need be, if the tile may be shorter."""
+        return _fitted(self, tuple(shape)) if self.shrinks else self
+
     def padded(self, shape: Shape) -> tuple[Shape, Shape]:
         """The shape that is cut into tiles, and how many reflected voxels lie before the volume on each axis."""
         strides = self.stride if self.blend == "crop" else (1,) * len(self.tile)
@@ -179,6 +185,14 @@ class Tiling:
         for axis, (n, size) in zip(self.axes(grid.shape), zip(grid.shape, grid.block, strict=True), strict=True):
             total *= sum(lo < min(k + size, n) and hi > k for k in range(0, n, size) for _, lo, hi in axis)
         return total
+
+
+@lru_cache(maxsize=256)
+def _fitted(tiling: Tiling, shape: Shape) -> Tiling:
+    whole = [round_up(n, s) for n, s in zip(shape, tiling.stride, strict=True)]
+    # An axis that one tile holds has no neighbours to keep a margin for.
+    margin = tuple(0 if t >= w else m for m, t, w in zip(tiling.margin, tiling.tile, whole, strict=True))
+    return replace(tiling, tile=tuple(map(min, tiling.tile, whole)), margin=margin, shrinks=False)
 
 
 @lru_cache(maxsize=256)
@@ -221,6 +235,18 @@ def weights(tiling: Tiling) -> np.ndarray:
     found: np.ndarray = out.astype(np.float32)
     found.flags.writeable = False
     return found
+
+
+def roomy(tile: Sequence[int], reach: Sequence[int] | None, stride: Sequence[int], blend: str) -> Shape:
+    """A tile, at least as large as this one, that suits a network which sees `reach` voxels to each side.
+
+    With `crop` half of each axis is left when the margins are off. Where tiles that overlap by half are blended, a quarter of a tile
+    lies between the border and a voxel for which two of them count alike; 0.6 of the reach is enough to hide it (`docs/seams.py`).
+    """
+    if reach is None:
+        return tuple(tile)
+    wanted = (round_up(ceil((4 if blend == "crop" else 2.5) * r), 16) for r in reach)
+    return tuple(max(t, round_up(w, s)) for t, w, s in zip(tile, wanted, stride, strict=True))
 
 
 def tiling_of(
@@ -275,7 +301,7 @@ def tiling_of(
                 f"{said(least)} to each side, so seams would show; leave overlap out, or give blend: gaussian"
             )
     try:
-        return Tiling(size, 0.5 if overlap is None else float(overlap), blend, margin, steps)  # type: ignore[arg-type]
+        return Tiling(size, 0.5 if overlap is None else float(overlap), blend, margin, steps, shrinks=reach is not None)  # type: ignore[arg-type]
     except InvalidConfiguration as error:
         raise InvalidConfiguration(f"{step}: {error}") from None
 

@@ -148,7 +148,7 @@ def _network() -> Any:
 
         def twice(self, way: str, level: int, x: Any) -> Any:
             for n in (0, 1):
-                x = functional.leaky_relu(self.layers[f"{way}_{level}_{n}"](x), 0.01)
+                x = functional.leaky_relu(self.layers[f"{way}_{level}_{n}"](x), 0.01, inplace=True)
             return x
 
         def forward(self, x: Any) -> Any:
@@ -159,12 +159,34 @@ def _network() -> Any:
                 x = self.pool(x, pool)
             x = self.twice("down", len(self.pools), x)
             for level in reversed(range(len(self.pools))):
-                for axis, n in enumerate(self.pools[level]):
-                    x = x.repeat_interleave(n, axis + 2) if n > 1 else x
-                x = self.twice("up", level, torch.cat([beside.pop(), x], 1))
+                x = self.twice("up", level, torch.cat([beside.pop(), self.wider(x, self.pools[level])], 1))
             return self.layers["head"](x)
 
+        def wider(self, x: Any, pool: tuple[int, ...]) -> Any:
+            if not self.training:
+                return functional.interpolate(x, scale_factor=tuple(map(float, pool)))
+            # The gradient of `interpolate` is summed in any order on a GPU.
+            for axis, n in enumerate(pool):
+                x = x.repeat_interleave(n, axis + 2) if n > 1 else x
+            return x
+
     return UNet
+
+
+def folded(network: Any) -> Any:
+    """A trained network whose convolutions also normalise: the same answer but for rounding. The network itself is changed."""
+    from torch import nn
+
+    for name, layer in network.layers.items():
+        if len(layer) == 2:
+            conv, norm = layer
+            scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+            offset = norm.bias.double() + (conv.bias.double() - norm.running_mean.double()) * scale
+            kernel = conv.weight.double() * scale.reshape(-1, *[1] * (conv.weight.ndim - 1))
+            conv.weight = nn.Parameter(kernel.to(conv.weight.dtype), requires_grad=False)
+            conv.bias = nn.Parameter(offset.to(conv.bias.dtype), requires_grad=False)
+            network.layers[name] = nn.Sequential(conv)
+    return network
 
 
 def tensors(hyper: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

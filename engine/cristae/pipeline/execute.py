@@ -188,7 +188,7 @@ def memory_limit(cluster: Cluster, settings: Settings) -> int:
 
 
 def fitting_block(job: Job, settings: Settings, cluster: Cluster) -> Shape:
-    """The block of a new run: as asked for, or the usual one, halved until a worker has room for it.
+    """The block of a new run: as asked for, or the usual one, halved until a worker has room for it, where that costs least.
 
     Raises
     ------
@@ -200,9 +200,14 @@ def fitting_block(job: Job, settings: Settings, cluster: Cluster) -> Shape:
     fits = block
     needed = made = make_plan(work_of(job, block, settings, limit), cluster.threads)
     while needed.memory > limit and max(fits) > 16:
-        longest = max(range(len(fits)), key=lambda a: fits[a])
-        fits = tuple(_halved(n, chunk[a]) if a == longest else n for a, n in enumerate(fits))
-        needed = make_plan(work_of(job, fits, settings, limit), cluster.threads)
+        halves = [
+            tuple(_halved(n, chunk[a]) if a == axis else n for a, n in enumerate(fits))
+            for axis in range(len(fits))
+            if fits[axis] > 16
+        ]
+        plans = [make_plan(work_of(job, half, settings, limit), cluster.threads) for half in halves]
+        # Of equal ones the longest axis, so that a block stays a cube.
+        needed, fits = min(zip(plans, halves, strict=True), key=lambda one: (one[0].seconds, max(one[1]), sum(one[1])))
     if settings.block is not None or needed.memory > limit:
         refuse(made, limit, fits if needed.memory <= limit else None)
     return fits
