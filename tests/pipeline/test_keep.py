@@ -67,6 +67,19 @@ def test_a_changed_last_step_calls_nothing_before_what_is_kept(tmp_path: Path, b
     assert (changed.state / "gen-0001" / "replaced").exists()  # until it is cleaned
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_is_kept_is_made_though_nothing_asks_about_it(tmp_path: Path, block: tuple[int, ...]) -> None:
+    """A fixed threshold has no question, so only the last pass reads what is kept; in one block that is done with others before it."""
+    text = PIPELINE.replace("{method: otsu}", "{value: 0.02}")
+    cell = store(tmp_path / "cell.ome.zarr", voxels())
+    made = calls(main_job(cell, tmp_path / "out", text=text), block)
+    assert any("ridge" in name and "label" not in name for name in made)
+    calls(main_job(cell, tmp_path / "plain", text=text.replace("    keep: true\n", "")), (7, 16, 25))
+    found = labels_of(tmp_path / "out" / "labels" / "cell.ome.zarr")
+    assert found.max() > 1
+    np.testing.assert_array_equal(found, labels_of(tmp_path / "plain" / "labels" / "cell.ome.zarr"))
+
+
 def test_a_step_that_is_no_longer_kept_is_said_in_words(tmp_path: Path) -> None:
     cell = store(tmp_path / "cell.ome.zarr", voxels())
     calls(main_job(cell, tmp_path / "out", text=PIPELINE), BLOCKS[1])

@@ -89,15 +89,19 @@ def make_plan(work: Work, threads: int = 1) -> Plan:
     return Plan(work.block, passes, memory, BASELINE + blocks * (5 * len(passes) + DRIVER_BYTES), scratch, output)
 
 
-def refuse(plan: Plan, limit: int, fitting: Shape | None) -> None:
-    """Raise PlanRefused if a worker would need more than `limit` bytes; `fitting` is the block shape that would do."""
+def refuse(plan: Plan, limit: int, smallest: Plan | None = None) -> None:
+    """Raise PlanRefused if a worker would need more than `limit` bytes; `smallest` is the plan of the smallest blocks that were tried."""
     if plan.memory <= limit:
         return
     step = max(plan.passes, key=lambda p: p.memory)
-    way = f"use --block {_csv(fitting)}" if fitting else f"no block fits in less than {BASELINE / 2**20:.0f} MiB"
+    way = "give it more --memory"
+    if smallest is not None and smallest.memory <= limit:
+        way = f"use --block {_csv(smallest.block)}, or give it more --memory"
+    elif smallest is not None:
+        way = f"even blocks of {_csv(smallest.block)} need {smallest.memory / 2**20:.0f} MiB: give it more --memory"
     raise PlanRefused(
         f"a worker needs {plan.memory / 2**20:.0f} MiB for blocks of {_csv(plan.block)} in '{step.name}', but --memory "
-        f"leaves it {limit / 2**20:.0f} MiB; {way}, or give it more --memory"
+        f"leaves it {limit / 2**20:.0f} MiB; {way}"
     )
 
 

@@ -121,7 +121,7 @@ def _demanded(work: Work, journal: Journal, number: int) -> bool:
         return False
     if next((t.kind for t in work.targets if t.name == sink), "level") not in INNER:
         return True
-    readers = [n for n, p in enumerate(work.passes) if p.source is not None and p.source.array == sink]
+    readers = [n for n, p in enumerate(work.passes) if sink in p.reads]
     return any(
         any(a.key not in journal.answered for a in work.passes[n].measures) or _demanded(work, journal, n)
         for n in readers
@@ -136,7 +136,7 @@ def _todo(work: Work, journal: Journal, number: int, all_of_them: bool) -> list[
         return pending
     wanted: set[int] = set()
     for n, reader in enumerate(work.passes):
-        if reader.source is None or reader.source.array != step.sink:
+        if step.sink not in reader.reads:
             continue
         waiting = journal.pending(n)
         if len(waiting) == len(journal.passes[n].state):
@@ -153,13 +153,20 @@ def _read_by(work: Work, made: int, reader: int, blocks: list[int]) -> set[int]:
     out: set[int] = set()
     for block in blocks:
         frame, index = layout.locate(block)
+        numbers = source.numbers(frame)
+        if step.before:  # the image is one block
+            out.update(numbers)
+            continue
         image = work.frames[frame].image
         grid = work.grid(image, step)
         halo = widest([a.measure.halo for a in step.measures], len(grid.shape))
         core = grid.core(index)
-        box = needs(step.chain, [s.shape for s in work.specs(image, step)], core.grow(halo), core)[0]
-        first = source.numbers(frame).start
-        out.update(first + b for b in work.grid(image, work.passes[made]).meeting(box))
+        boxes = needs(step.chain, [s.shape for s in work.specs(image, step)], core.grow(halo), core)
+        seen = [(step.source, boxes[0]), *((ref, boxes[n]) for n, ref in step.joins.items())]
+        seen += [(ref, core) for asked in step.measures for ref in asked.beside]
+        for ref, box in seen:
+            if ref is not None and ref.array == work.passes[made].sink:
+                out.update(numbers.start + b for b in work.grid(image, work.passes[made]).meeting(box))
     return out
 
 

@@ -77,6 +77,12 @@ class Pass:
         return (*self.joins.values(), *(ref for asked in self.measures for ref in asked.beside))
 
     @property
+    def reads(self) -> frozenset[str]:
+        """Every array that this pass reads, with those that are done together with it."""
+        done = (*self.before, self)
+        return frozenset(ref.array for p in done for ref in (p.source, *p.beside) if ref is not None)
+
+    @property
     def wants(self) -> set[str]:
         """Keys of the answers that must be there before this pass starts."""
         asked = [*self.asks, *(m.asks for m in self.measures)]

@@ -118,7 +118,7 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         note_kept(job, generation)
         write_bytes(generation.folder / "left_out.json", json.dumps(dict(job.left_out)).encode())
         reached("begun")
-        refuse(make_plan(work, cluster.threads), limit, None)
+        refuse(make_plan(work, cluster.threads), limit)
         journal = Journal.load(generation.folder, [len(work.layout(p)) for p in work.passes])
         retried = journal.retry_aside()
         reused = reuse(job, work, journal)
@@ -203,13 +203,13 @@ def fitting_block(job: Job, settings: Settings, cluster: Cluster) -> Shape:
         halves = [
             tuple(_halved(n, chunk[a]) if a == axis else n for a, n in enumerate(fits))
             for axis in range(len(fits))
-            if fits[axis] > 16
+            if fits[axis] > min(16, chunk[axis])
         ]
         plans = [make_plan(work_of(job, half, settings, limit), cluster.threads) for half in halves]
         # Of equal ones the longest axis, so that a block stays a cube.
         needed, fits = min(zip(plans, halves, strict=True), key=lambda one: (one[0].seconds, max(one[1]), sum(one[1])))
     if settings.block is not None or needed.memory > limit:
-        refuse(made, limit, fits if needed.memory <= limit else None)
+        refuse(made, limit, needed)
     return fits
 
 

@@ -1,0 +1,69 @@
+"""The block of a run that must fit: halved where that costs least, and a refusal that says what would do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inference.models import LEARN, tiny
+from inference.volumes import blobs, job, store
+
+from cristae.cluster.model import parse_cluster
+from cristae.errors import PlanRefused
+from cristae.pipeline.execute import execute, fitting_block, plan
+from cristae.pipeline.job import Job, Settings
+
+FLAT = "output: {{name: mito}}\nsteps:\n  - segment: {{model: {model}, tile: [32, 32]}}\n"
+ROUND = "output: {name: mito}\nsteps:\n  - gaussian: {sigma_um: 0.4}\n"
+
+
+def fitted(work: Job, settings: Settings) -> tuple[int, ...]:
+    return fitting_block(work, settings, parse_cluster(settings.cluster, 0))
+
+
+def just_too_large(work: Job, settings: Settings) -> Settings:
+    return replace(settings, memory=plan(work, settings)[0].memory - 1)
+
+
+def test_a_network_of_the_plane_gets_fewer_planes(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason=LEARN)
+    cell = store(tmp_path / "cell.ome.zarr", blobs((32, 96, 96)), chunk=(8, 32, 32))
+    work = job(cell, tmp_path / "out", FLAT.format(model=tiny(2)))
+    settings = Settings("none", pyramid=False)
+    assert fitted(work, settings) == (32, 96, 96)
+    smaller = just_too_large(work, settings)
+    assert fitted(work, smaller) == (16, 96, 96), (
+        "a plane is seen whole: planes are all that can be left out for nothing"
+    )
+    assert fitted(work, just_too_large(work, smaller)) == (8, 96, 96)
+    assert plan(work, smaller)[0].memory <= (smaller.memory or 0)
+
+
+def test_a_block_that_reads_as_far_everywhere_stays_a_cube(tmp_path: Path) -> None:
+    cell = store(tmp_path / "cell.ome.zarr", np.zeros((64, 64, 64), np.uint16), (0.1, 0.1, 0.1), chunk=(16, 16, 16))
+    work = job(cell, tmp_path / "out", ROUND)
+    settings, seen = Settings("none", pyramid=False), []
+    for _ in range(3):
+        settings = just_too_large(work, settings)
+        seen.append(fitted(work, settings))
+    assert [sorted(block) for block in seen] == [[32, 64, 64], [32, 32, 64], [32, 32, 32]]
+
+
+def test_what_does_not_fit_says_what_would(tmp_path: Path) -> None:
+    cell = store(tmp_path / "cell.ome.zarr", np.zeros((64, 64, 64), np.uint16), (0.1, 0.1, 0.1), chunk=(16, 16, 16))
+    work = job(cell, tmp_path / "out", ROUND)
+    asked = just_too_large(work, Settings("none", block=(64, 64, 64), pyramid=False))
+    with pytest.raises(
+        PlanRefused, match=r"'mito: gaussian', but --memory leaves it \d+ MiB; use --block 32,64,64, or"
+    ):
+        execute(work, asked, lambda event: None)
+    little = Settings("none", memory=50 << 20, pyramid=False)
+    with pytest.raises(
+        PlanRefused, match=r"leaves it 50 MiB; even blocks of 16,16,16 need (\d+) MiB: give it more"
+    ) as one:
+        execute(work, little, lambda event: None)
+    need = int(str(one.value).split(" need ")[1].split()[0])
+    assert max(fitted(work, replace(little, memory=(need + 1) << 20))) <= 32
+    assert not (tmp_path / "out").exists()
