@@ -11,7 +11,7 @@ from cristae_cli import options as o
 
 
 def check_model(
-    model: Annotated[str, typer.Argument(help="A model file (.safetensors).")],
+    model: Annotated[str, typer.Argument(help="A model by name, or a .safetensors file.")],
     image: Annotated[str, typer.Argument(help="The image it would be used on.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON, with every feature.")] = False,
     picture: Annotated[
@@ -32,9 +32,12 @@ def check_model(
 
     found = check(model, image, o.inputs(axes, voxel_um, None, channel, time, scene, crop))
     if picture is not None:
+        from pathlib import Path
+
         from cristae.pipeline.familiar_picture import familiar_picture
         from cristae.pipeline.picture import write_png
 
+        Path(picture).absolute().parent.mkdir(parents=True, exist_ok=True)
         write_png(picture, familiar_picture(found))
     if json:
         from json import dumps

@@ -209,6 +209,7 @@ WRONG: dict[str, tuple[type[CristaeError], tuple[str, ...], str]] = {
     "a voxel of another size": (InvalidConfiguration, ("--voxel-um", "1,1,1"), "was trained on voxels of 0.25 x 0.11 x 0.1"),
     "no probability": (InvalidConfiguration, ("--above", "1.5"), "--above 1.5 is no probability"),
     "no length": (InvalidConfiguration, ("--separate-um", "-1"), "--separate-um -1 is no length"),
+    "parted and not": (InvalidConfiguration, ("--separate-um", "0.3", "--no-split"), "leave one of them out"),
     "nor this": (InvalidConfiguration, ("--min-diameter-um", "nan"), "--min-diameter-um nan is no length"),
     "no name": (InvalidConfiguration, ("--name", "a/b"), "--name a/b cannot name a result"),
     "no tile": (UsageError, ("--tile", "some"), "--tile some is not a shape"),

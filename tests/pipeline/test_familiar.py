@@ -305,10 +305,10 @@ def test_the_command_says_one_line_and_exits_0_whatever_the_line_is(plane: Card,
     written(tmp_path / "old.safetensors", replace(plane, training={}), {"w": np.zeros(1, np.float32)})
     store(tmp_path / "like.ome.zarr", field((256, 256), 5), PLANE_UM)
     store(tmp_path / "not.ome.zarr", 3000 - field((256, 256), 5).clip(0, 3000), PLANE_UM)
-    like = cristae(tmp_path, "m.safetensors", "like.ome.zarr", "--picture", "p.png")
+    like = cristae(tmp_path, "m.safetensors", "like.ome.zarr", "--picture", "new/p.png")
     assert like.returncode == 0, like.stderr
     assert like.stdout.count("\n") == 1 and like.stdout.endswith(": like what it was trained on\n")
-    assert like.stderr.strip() == "p.png" and Image.open(tmp_path / "p.png").width == 1180
+    assert like.stderr.strip() == "new/p.png" and Image.open(tmp_path / "new" / "p.png").width == 1180
     other = cristae(tmp_path, "m.safetensors", "not.ome.zarr", "--json")
     assert other.returncode == 0
     told = json.loads(other.stdout)

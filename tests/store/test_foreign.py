@@ -136,6 +136,16 @@ def test_a_file_of_several_scenes_asks_which(formats: Path) -> None:
     assert by_number.name.endswith("-x_y_z_t_lambdaEmi")
 
 
+@pytest.mark.parametrize("name", ["one.npy", "one.tif"])
+def test_a_scene_of_a_file_of_one_image_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    (np.save if name.endswith("npy") else tifffile.imwrite)(path, np.zeros((8, 9), np.uint16))
+    given = {"axes": "yx", "voxel_um": (0.1, 0.1)}
+    with pytest.raises(InvalidInput, match="holds one image, and no scene '3'; leave the scene out"):
+        open_volume(path, scene="3", **given)
+    assert open_volume(path, scene="0", **given).name == "one"
+
+
 def test_planes_that_a_czi_lacks_are_named(tmp_path: Path) -> None:
     czi = pytest.importorskip("pylibCZIrw.czi")
 

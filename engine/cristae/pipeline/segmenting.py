@@ -72,6 +72,10 @@ def pipeline_of(wish: Wish) -> PipelineFile:
     for option, length in (("--separate-um", wish.separate_um), ("--min-diameter-um", wish.min_diameter_um or 0.0)):
         if not (isfinite(length) and length >= 0):
             raise InvalidConfiguration(f"{option} {length:g} is no length; give micrometres, or 0")
+    if wish.separate_um and not wish.split:
+        raise InvalidConfiguration(
+            f"--separate-um {wish.separate_um:g} says how touching objects are parted, and --no-split that they are not; leave one of them out"
+        )
     network: dict[str, Any] = {"model": wish.model}
     network |= {"of": which} if len(model.card.classes) > 1 else {}
     network |= {"tile": list(wish.tile)} if wish.tile is not None else {}

@@ -54,7 +54,8 @@ def _find_at(place: Path, scene: str | None, axes: str | None) -> Found:
         return runs.find(place, _store_of(place))
     known = ", ".join(dict.fromkeys(foreign.SUFFIXES))
     raise InvalidInput(
-        f"{place} is none of the formats that are read: OME-Zarr and Zarr folders, {known}, runs in a Parquet"
+        f"{place} is none of the formats that are read: OME-Zarr and Zarr folders, {known}, runs in a Parquet; save it as one of them, "
+        "TIFF for example"
     )
 
 

@@ -8,12 +8,14 @@ import numpy as np
 
 from cristae.errors import InvalidInput
 from cristae.store.facts import Found, FoundArray
+from cristae.store.foreign.scenes import chosen
 from cristae.store.foreign.voxels import mapped_chunk, number_type
 
 
 def find(path: Path, name: str, scene: str | None) -> Found:
     """What a .npy file says: shape and dtype."""
     mapped = open_array(path)
+    chosen(path, ("0",), scene)
     chunk = mapped_chunk(mapped.shape, mapped.dtype)
     array = FoundArray("0", mapped.shape, number_type(mapped.dtype, path), chunk, chunk, {})
     return Found(str(path), name, "npy", (array,))

@@ -25,6 +25,8 @@ def chosen(path: Path, scenes: Sequence[str], wanted: str | None) -> int:
         return list(scenes).index(wanted)
     if wanted is not None and wanted.isdecimal() and int(wanted) < len(scenes):
         return int(wanted)
+    if len(scenes) == 1:
+        raise InvalidInput(f"{path} holds one image, and no scene {wanted!r}; leave the scene out")
     known = ", ".join(f"{n} ({scene})" for n, scene in list(enumerate(scenes))[:12])
     more = f" and {len(scenes) - 12} more" if len(scenes) > 12 else ""
     if wanted is None:

@@ -38,7 +38,7 @@ def find(path: Path, name: str, scene: str | None) -> Found:
     """
     with reading(path, "TIFF"), _tiff(path) as tiff:
         names = [s.name or f"series {n}" for n, s in enumerate(tiff.series)]
-        number = chosen(path, names, scene) if len(names) > 1 else 0
+        number = chosen(path, names, scene) if names else 0
         series = _series(tiff, path, number)
         page = series.keyframe
         _check_whole(tiff, series, path)
