@@ -195,6 +195,28 @@ def test_a_label_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("masks", "shape", "said"),
+    [
+        (("00", "01", "02", "04"), (40, 40), "most images have labels of their own name, and 03 has none"),
+        (
+            ("00", "01", "02", "03"),
+            (40, 39),
+            r"00.tif has 40 x 40 voxels and its labels .*00.tif 40 x 39 voxels; give labels",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_before_anything_is_learned(
+    tmp_path: Path, masks: tuple[str, ...], shape: tuple[int, int], said: str
+) -> None:
+    for kind, names, size in (("image", ("00", "01", "02", "03"), (40, 40)), ("mask", masks, shape)):
+        (tmp_path / kind).mkdir()
+        for name in names:
+            tifffile.imwrite(tmp_path / kind / f"{name}.tif", np.zeros(size, np.uint8))
+    with pytest.raises(InvalidInput, match=said):
+        course(tmp_path, COURSE.replace("images: discs.npz", "images: image/*.tif\n  labels: mask/*.tif\n  axes: yx"))
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("classes: [disc]", "clases: [disc]", "model has no key clases; did you mean classes"),

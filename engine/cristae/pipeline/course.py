@@ -359,10 +359,16 @@ def _paired(data: DataEntry, voxel_um: Sequence[float], folder: Path) -> list[Pi
             f"there are {len(images)} images and {len(labels)} labels, and each image needs labels of its own; look at "
             f"{lone[0] if lone else Path(images[-1]).name}"
         )
+    stems = [[Path(p).name.split(".")[0] for p in some] for some in (images, labels)]
+    alone = [image for image, mask in zip(*stems, strict=True) if image != mask]
+    if alone and set(stems[0]) & set(stems[1]):
+        raise InvalidInput(
+            f"most images have labels of their own name, and {alone[0]} has none; rename them, or name only images with labels"
+        )
     return [
         Picture(image, mask, f"{Path(image).name}:{t}", size, axes=data.axes, t=t, channel=data.channel)
         for image, mask in zip(images, labels, strict=True)
-        for t in range(frames_of(image, data.axes, size))
+        for t in range(frames_of(image, mask, data.axes, size))
     ]
 
 

@@ -182,9 +182,24 @@ def count_of(path: str) -> int:
     return len(images)
 
 
-def frames_of(path: str, axes: str | None, voxel_um: tuple[float, ...]) -> int:
-    """Time points of a file, each an example."""
-    return _volume(path, axes, voxel_um).frames
+def frames_of(image: str, labels: str, axes: str | None, voxel_um: tuple[float, ...]) -> int:
+    """Time points of an image, each an example.
+
+    Raises
+    ------
+    InvalidInput : if its labels have others, or another shape.
+    """
+    seen, said = (_volume(path, axes, voxel_um) for path in (image, labels))
+    if seen.spatial_shape != said.spatial_shape or seen.frames != said.frames:
+        raise InvalidInput(
+            f"{image} has {_times(seen)} and its labels {labels} {_times(said)}; give labels of the same voxels, or leave both out"
+        )
+    return seen.frames
+
+
+def _times(volume: Volume) -> str:
+    time = f" at {volume.frames} time points" if volume.frames > 1 else ""
+    return f"{' x '.join(map(str, volume.spatial_shape))} voxels{time}"
 
 
 def _voxels(picture: Picture, path: str, channel: str | int | None) -> np.ndarray:
