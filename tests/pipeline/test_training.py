@@ -208,9 +208,9 @@ def test_a_label_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_labels_that_do_not_fit_are_refused_before_anything_is_learned(
     tmp_path: Path, masks: tuple[str, ...], shape: tuple[int, int], said: str
 ) -> None:
-    for kind, names, size in (("image", ("00", "01", "02", "03"), (40, 40)), ("mask", masks, shape)):
+    for kind, words, size in (("image", ("00", "01", "02", "03"), (40, 40)), ("mask", masks, shape)):
         (tmp_path / kind).mkdir()
-        for name in names:
+        for name in words:
             tifffile.imwrite(tmp_path / kind / f"{name}.tif", np.zeros(size, np.uint8))
     with pytest.raises(InvalidInput, match=said):
         course(tmp_path, COURSE.replace("images: discs.npz", "images: image/*.tif\n  labels: mask/*.tif\n  axes: yx"))

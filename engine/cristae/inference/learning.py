@@ -14,7 +14,7 @@ import numpy as np
 from cristae.errors import InvalidConfiguration
 from cristae.inference.card import Card
 from cristae.inference.losses import LOSSES
-from cristae.inference.network import build_network, needed
+from cristae.inference.network import build_network, laid_out, needed
 
 
 class Learner:
@@ -40,7 +40,8 @@ class Learner:
         self.torch, self.device, self.softmax = torch, torch.device(device), card.activation == "softmax"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = build_network(card.architecture, card.hyper, card.ndim).to(self.device)
+            fresh = build_network(card.architecture, card.hyper, card.ndim)
+        self.network = laid_out(fresh, card, device)
         self.mean = {k: v.detach().clone() for k, v in self.network.state_dict().items()} if average else None
         self.average, self.taken, self.frozen = average, 0, tuple(frozen)
         self.best: dict[str, np.ndarray] = {}
