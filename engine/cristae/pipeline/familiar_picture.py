@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
+from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
@@ -36,7 +37,9 @@ def familiar_picture(found: Familiar) -> np.ndarray:
     lower = max(LEFT_WIDTH, 17 * rows + 4)
     canvas = Image.new("RGB", (WIDTH, head + HEIGHT + BELOW + 30 + lower + BELOW), GROUND)
     pen = ImageDraw.Draw(canvas)
-    pen.text((MARGIN, 14), f"{found.image}, channel {found.channel}, beside {found.model}"[-150:], FAINT, _font(14))
+    pen.text(
+        (MARGIN, 14), f"{Path(found.image).name}, channel {found.channel}, beside {found.model}"[:150], FAINT, _font(14)
+    )
     for n, line in enumerate(lines):
         pen.text((MARGIN, 36 + 25 * n), line, INK, _font(18))
     for n, line in enumerate(small):
