@@ -184,6 +184,27 @@ def test_images_and_labels_in_folders(tmp_path: Path) -> None:
     assert scores["f1"] > 0.8
 
 
+def test_classes_whose_labels_nobody_said_or_drew_are_refused(tmp_path: Path) -> None:
+    discs(tmp_path)
+    two = COURSE.replace("classes: [disc]", "classes: [disc, ring]")
+    with pytest.raises(InvalidConfiguration, match=r"which label is disc; give numbers: \{disc: 1, ring: 2\}, say"):
+        course(tmp_path, two)
+    plan = course(tmp_path, two.replace("images: discs.npz", "images: discs.npz\n  numbers: {disc: 1, ring: 7}"))
+    with pytest.raises(
+        InvalidInput, match=r"images to learn from has a label of ring; give more images, say by numbers"
+    ):
+        estimate(plan, Where())
+
+
+def test_a_model_to_go_on_from_is_known_by_name_and_looked_at_first(tmp_path: Path) -> None:
+    discs(tmp_path)
+    with pytest.raises(InvalidConfiguration, match=r"there is no model mito-9d"):
+        course(tmp_path, COURSE.replace("model:", "model:\n  from: mito-9d"))
+    plan = course(tmp_path, COURSE.replace("model:", "model:\n  from: mito-2d"))
+    with pytest.raises(InvalidConfiguration, match="a training cannot begin from this model"):
+        estimate(plan, Where())
+
+
 def test_a_label_that_is_missing_is_named(tmp_path: Path) -> None:
     discs(tmp_path)
     for kind, many in (("image", 4), ("mask", 3)):

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.inference.card import Card
 from cristae.inference.examples import Variety
+from cristae.inference.named import model_path
 from cristae.inference.network import card_of
 from cristae.inference.training import Recipe
 from cristae.inference.unet import hyper_of
@@ -159,7 +160,7 @@ class Course:
             self.lessons, self.exam, self.test = _simulated(entry.data, entry.data.simulate, self.card, entry.seed)
         else:
             self.lessons, self.exam, self.test = _pictures(entry, self.card, folder)
-        self.start = entry.model.start
+        self.start = model_path(entry.model.start) if entry.model.start is not None else None
 
     @property
     def simulated(self) -> bool:
@@ -316,6 +317,14 @@ def _pictures(entry: CourseEntry, card: Card, folder: Path) -> tuple[Pictures, P
     data = entry.data
     if not data.images:
         raise InvalidConfiguration("data has neither simulate nor images; give one of them")
+    wanted = [c for c in card.classes if c != "ground"]
+    if len(wanted) > 1 or data.numbers is not None:
+        lacking = [c for c in wanted if c not in (data.numbers or {})]
+        if lacking:
+            raise InvalidConfiguration(
+                f"the model is to find {', '.join(wanted)}, and data does not say which label is {lacking[0]}; give "
+                f"numbers: {{{', '.join(f'{c}: {n}' for n, c in enumerate(wanted, 1))}}}, say"
+            )
     pictures = _paired(data, card.voxel_um, folder)
     parts = [int(p * len(pictures) + 0.5) for p in data.split]
     if abs(sum(data.split) - 1) > 1e-6 or min(data.split[:2]) <= 0 or min(parts[:2]) < 1:

@@ -105,6 +105,18 @@ class Pictures:
             pairs.append(example(image, masks, scale, self.card, self.variety, rng))
         return _together(pairs)
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Classes of which no picture shows a voxel; labels are read until all were seen."""
+        unseen = dict(enumerate(self.card.classes))
+        for picture in self.pictures:
+            _, labels = opened(picture, len(self.crop))
+            shown = masks_of(labels, self.card.classes, self.numbers, self.card.activation == "softmax")
+            unseen = {n: name for n, name in unseen.items() if not shown[n].any()}
+            if not unseen:
+                break
+        return tuple(unseen.values())
+
     def unvaried(self, tile: tuple[int, ...]) -> Pictures:
         """Crops as they are, as large as a tile where the images are."""
         return replace(self, crop=self.crop if prod(self.crop) >= prod(tile) else tile, variety=NONE)

@@ -20,13 +20,14 @@ import numpy as np
 
 from cristae import __version__
 from cristae.cluster.model import usable_cores
-from cristae.errors import InvalidConfiguration, PlanRefused, UsageError
+from cristae.errors import InvalidConfiguration, InvalidInput, PlanRefused, UsageError
 from cristae.inference.card import contents, read_tensors
 from cristae.inference.familiarity import FEWEST, KEY, reference
 from cristae.inference.learning import Learner
 from cristae.inference.network import build_network, needed, save_model
 from cristae.inference.training import Listener, Progress, fit
 from cristae.pipeline.course import Course
+from cristae.pipeline.sources import Pictures
 from cristae.store.bundle import write_bytes
 
 SAMPLES = 3
@@ -100,13 +101,22 @@ def refuse_finished(course: Course, out: Path, fresh: bool) -> Path:
 
 
 def estimate(course: Course, where: Where) -> dict[str, float]:
-    """Seconds that all epochs will take, from a few steps that are thrown away: `step` of a batch, `chunk` of examples, `all` of it."""
+    """Seconds that all epochs will take, from a few steps that are thrown away: `step` of a batch, `chunk` of examples, `all` of it.
+
+    Raises
+    ------
+    InvalidConfiguration : if the model to go on from is of another network.
+    InvalidInput : if images do not open, or show nothing of a class.
+    """
+    recipe = course.recipe
+    learner = Learner(course.card, recipe.loss, recipe.rate, 0.0, 0.0, (), recipe.seed, where.device)
+    if course.start is not None:
+        learner.begin_from(_beginning(course.start))
+    refuse_blank(course)
     start = perf_counter()
     images, masks = course.lessons.chunk(0, 0)
     images, masks = course.lessons.chunk(0, min(1, course.lessons.chunks - 1))
     chunk = (perf_counter() - start) / 2
-    recipe = course.recipe
-    learner = Learner(course.card, recipe.loss, recipe.rate, 0.0, 0.0, (), recipe.seed, where.device)
     some = np.resize(np.arange(len(images)), recipe.batch)
     with learner.computing(where.threads):
         learner.step(images[some], masks[some], 1e-6)
@@ -122,6 +132,20 @@ def estimate(course: Course, where: Where) -> dict[str, float]:
     return {"step": step, "chunk": chunk, "all": epoch * recipe.epochs, "examples": float(examples)}
 
 
+def refuse_blank(course: Course) -> None:
+    """Raise InvalidInput where images that teach, or that choose the epoch, show nothing of a class."""
+    for source, word in ((course.lessons, "learn from"), (course.exam, "be examined by")):
+        if isinstance(source, Pictures) and (lacking := source.lacking):
+            raise InvalidInput(
+                f"none of the {source.chunks} images to {word} has a label of {lacking[0]}; give more images, say by numbers which label it "
+                "is, or leave the class out"
+            )
+
+
+def _beginning(model: Path) -> dict[str, np.ndarray]:
+    return read_tensors(model, contents(model))[1]
+
+
 def train(
     course: Course, out: Path, where: Where, listen: Listener = lambda event: None, fresh: bool = False
 ) -> tuple[Path, Progress, dict[str, float]]:
@@ -135,9 +159,7 @@ def train(
     model, state = refuse_finished(course, out, fresh), out / "state.bundle"
     if fresh:
         state.unlink(missing_ok=True)
-    weights = None
-    if course.start is not None:
-        weights = read_tensors(course.start, contents(course.start))[1]
+    weights = _beginning(course.start) if course.start is not None else None
     out.mkdir(parents=True, exist_ok=True)
     log = _Log(out / "log.csv", listen)
     best, done = fit(
