@@ -59,6 +59,10 @@ def train(
     from cristae.pipeline.course import load_course, text_of
 
     if print_:
+        if set_ or like or start:
+            raise UsageError(
+                "--print shows a course as it is written; leave --set, --like and --from out, or change what it prints"
+            )
         print(Path(course).read_text(encoding="utf-8") if course else text_of(str(preset)), end="")
         return
     from cristae.pipeline import training

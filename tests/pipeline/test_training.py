@@ -306,9 +306,24 @@ def test_another_course_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     other = load_course(str(tmp_path / "course.yaml"), ("recipe.rate=0.01",))
     with pytest.raises(InvalidConfiguration, match="other settings or examples"):
         train(other, tmp_path / "out", Where())
-    train(other, tmp_path / "out", Where(), fresh=True)
+    model, _, _ = train(other, tmp_path / "out", Where(), fresh=True)
     with pytest.raises(PlanRefused, match="is there already"):
         train(other, tmp_path / "out", Where())
+    made = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir() if p.is_file()}
+    again, _, _ = train(load_course(str(tmp_path / "course.yaml")), tmp_path / "out", Where(), fresh=True)
+    assert again == model and model.read_bytes() != made[model.name]
+    aside = tmp_path / "out" / "replaced-2"  # the first is what the stopped one had left
+    assert {p.name: p.read_bytes() for p in aside.iterdir()} == {k: v for k, v in made.items() if k != "course.yaml"}
+
+
+def test_a_course_is_printed_as_it_is_or_not_at_all() -> None:
+    for words in (("--set", "recipe.epochs=2"), ("--from", "mito-2d"), ("--like", "cell.tif")):
+        said = subprocess.run(
+            [sys.executable, "-m", "cristae_cli.main", "train", "--preset", "mito-2d", "--print", *words],
+            capture_output=True,
+            text=True,
+        )
+        assert said.returncode == 2 and "--print shows a course as it is written" in said.stderr
 
 
 def test_a_model_of_another_shape_cannot_be_gone_on_from(tmp_path: Path) -> None:

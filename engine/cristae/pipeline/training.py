@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -142,6 +143,16 @@ def refuse_blank(course: Course) -> None:
             )
 
 
+def _set_aside(*paths: Path) -> None:
+    """What a finished training left goes to the first free folder replaced-N beside it."""
+    there = [p for p in paths if p.exists()]
+    if there:
+        folder = next(f for n in count(1) if not (f := there[0].parent / f"replaced-{n}").exists())
+        folder.mkdir()
+        for path in there:
+            path.rename(folder / path.name)
+
+
 def _beginning(model: Path) -> dict[str, np.ndarray]:
     return read_tensors(model, contents(model))[1]
 
@@ -159,6 +170,7 @@ def train(
     model, state = refuse_finished(course, out, fresh), out / "state.bundle"
     if fresh:
         state.unlink(missing_ok=True)
+        _set_aside(model, out / "log.csv", out / "curve.png")
     weights = _beginning(course.start) if course.start is not None else None
     out.mkdir(parents=True, exist_ok=True)
     log = _Log(out / "log.csv", listen)
