@@ -174,7 +174,7 @@ def _spectra(scope: Microscope, frame: Frame, rows: dict[tuple[float, float], in
     step, count = sampling(scope.cutoff, reach_um)
     radius = radii(step, count)
     turn, which, place = _towards_bins(scope, frame, step, count, reach_um)
-    table = np.empty((len(rows), frame.bins[0] * frame.bins[1]), np.float32)
+    table = np.empty((len(rows), *frame.bins), np.float32)
     by_depth: dict[float, list[tuple[float, int]]] = {}
     for (depth, stage), row in rows.items():
         by_depth.setdefault(depth, []).append((stage, row))
@@ -184,16 +184,18 @@ def _spectra(scope: Microscope, frame: Frame, rows: dict[tuple[float, float], in
         found = which @ spectrum.T
         found[np.abs(found) < FAINTEST] = 0  # what no single number can hold
         for (_, row), single in zip(wanted, np.ascontiguousarray(found.T, np.float32), strict=True):
-            np.take(single, place, out=table[row], mode="clip")  # no place is outside; else numpy makes a copy first
-    return table
+            quarter = single[place]
+            table[row, : len(place)] = quarter
+            table[row, len(place) :] = quarter[:0:-1]
+    return table.reshape(len(rows), -1)
 
 
 def _towards_bins(
     scope: Microscope, frame: Frame, step: float, count: int, reach_um: float
 ) -> tuple[Floats, Any, NDArray[np.int64]]:
-    """Two linear maps, from a profile to its Hankel transform and from there to an eighth of the plane; and where each bin finds itself.
+    """Two linear maps, from a profile to its Hankel transform and from there to an eighth of the bins; and where a quarter finds itself there.
 
-    A bin, the one across the diagonal and the six mirrored ones have the same value. Bins that do not pass share one, which is 0.
+    A bin, the one across the diagonal and the mirrored ones have the same value. Bins that do not pass share one, which is 0.
     """
     from scipy.special import j0
 
@@ -210,11 +212,9 @@ def _towards_bins(
     gain = np.sinc(rows * frame.pixel_um) * np.sinc(columns * frame.pixel_um)
     grid = frame.pixel_um / frame.fine
     gain = gain / (np.sinc(rows * grid) * np.sinc(columns * grid)) ** 4
-    own = np.full(passing.shape, len(gain))
-    own[passing] = np.arange(len(gain))
-    away = np.abs(np.fft.fftfreq(frame.bins[0], 1 / frame.bins[0])).astype(np.int64)[:, None]
-    ahead = np.arange(frame.bins[1])
-    place = own[np.maximum(away, ahead), np.minimum(away, ahead)].ravel()
+    place = np.full(passing.shape, len(gain))
+    place[passing] = np.arange(len(gain))
+    place = np.minimum(place, place.T)
     from scipy.sparse import diags
 
     return turn, diags(np.append(gain, 0.0)) @ which, place
