@@ -237,7 +237,9 @@ def _making(workers: int) -> Iterator[Executor | None]:
         yield None
         return
     before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # a process inherits it when it starts, with its first chunk or later
+    os.environ.update(
+        dict.fromkeys(THREADS, "1")
+    )  # a process inherits it when it starts, with its first chunk or later
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         yield pool

@@ -132,9 +132,7 @@ def focus_um(scope: Microscope, depth_um: float) -> float:
     return pupil.brightest(bright, np.linspace(low - 0.3, high + 0.3, 33))
 
 
-def _formed(
-    scope: Microscope, radius: Floats, stage: Floats, depth_um: float, hole: list[Any] | None = None
-) -> Floats:
+def _formed(scope: Microscope, radius: Floats, stage: Floats, depth_um: float, hole: list[Any] | None = None) -> Floats:
     """Before the brightest plane is given 1. `hole` is `_pinhole`, for who asks often."""
     if scope.modality == "widefield":
         return intensity(scope, radius, stage, depth_um)

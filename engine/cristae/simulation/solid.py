@@ -78,7 +78,9 @@ def _sure(tube: Tube, start: Sequence[float], size: Sequence[float], shape: Sequ
     """INSIDE where a voxel's centre surely lies in a tube, 0 where surely not, DOUBTFUL where its curve has to be asked: within what the
     curve may bend away from its points, and at ends that are flat."""
     _, along, line = tube.line
-    slack = 1e-3 + float(np.diff(along).max()) ** 2 / (8 * tube.radius_um)  # nowhere does it bend as tightly as its radius
+    slack = 1e-3 + float(np.diff(along).max()) ** 2 / (
+        8 * tube.radius_um
+    )  # nowhere does it bend as tightly as its radius
     out = np.zeros(shape, np.uint32)
     at = np.array(start, np.float64), np.array(size)
     _pieces(out, *at, line, tube.radius_um + slack, DOUBTFUL)
