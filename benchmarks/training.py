@@ -29,31 +29,26 @@ def prepare(folder: Path, sizes: Mapping[str, Any]) -> None:
 def course(sizes: Mapping[str, Any]) -> Any:
     from cristae.pipeline.course import load_course
 
-    changes = [f"data.simulate.lessons={sizes['lessons']}", "data.simulate.exam=1", "recipe.epochs=2"]
-    changes += [f"data.simulate.exposures={sizes['exposures']}", f"data.simulate.crops={sizes['crops']}"]
-    return load_course("mito-2d", changes, preset=True)
+    changes = [f"data.simulate.{name}={number}" for name, number in sizes.items()]
+    return load_course("mito-2d", [*changes, "data.simulate.exam=1", "recipe.epochs=3"], preset=True)
 
 
 def learn(turn: Turn, simulated: bool) -> Mapping[str, Any]:
-    """Two epochs, of which the second is timed: by then kernels are loaded and processes there."""
+    """Three epochs, of which the second is timed: by then kernels are loaded and processes there, and the examples of the third are made."""
     from cristae.inference.training import fit
     from cristae.pipeline.sources import Picture, Pictures, count_of
     from cristae.pipeline.training import where
 
     plan = course(turn.sizes)
     source: Any = plan.lessons
+    lessons = plan.lessons.lessons
     if not simulated:
         path = str(turn.inputs / "frames.npz")
         pictures = tuple(Picture(path, path, str(n), plan.card.voxel_um, number=n) for n in range(count_of(path)))
-        each = turn.sizes["lessons"] * turn.sizes["exposures"] * turn.sizes["crops"] // len(pictures)
-        source = Pictures(pictures, plan.card, plan.lessons.lessons.crop, each, plan.lessons.variety)
+        each = plan.lessons.chunks * lessons.exposures * lessons.crops // len(pictures)
+        source = Pictures(pictures, plan.card, lessons.crop, each, plan.lessons.variety)
     exam = replace(plan.exam, lessons=replace(plan.exam.lessons, exposures=1, crops=1))
-    seconds: list[float] = []
     told: list[dict[str, Any]] = []
-
-    def listen(event: dict[str, Any]) -> None:
-        told.append(event)
-        seconds.append(event["seconds"])
 
     place = where(plan, None, None, "cpu")
     with turn.clock():
@@ -63,19 +58,19 @@ def learn(turn: Turn, simulated: bool) -> Mapping[str, Any]:
             source,
             exam,
             turn.folder,
-            listen=listen,
+            listen=told.append,
             workers=place.workers,
             threads=place.threads,
         )
-    return {"examples_per_s": told[-1]["examples"] / told[-1]["seconds"], "examples": told[-1]["examples"]}
+    return {"examples_per_s": told[1]["examples"] / told[1]["seconds"], "examples": told[1]["examples"]}
 
 
 OURS = ("cristae", "torch", "monai")
 
 QUESTION = Question(
     "training",
-    "A U-Net of 0.5 million weights learns from crops of 128 x 128, batches of 32; one epoch after a first that is not counted",
-    full={"lessons": 4, "exposures": 8, "crops": 32},
+    "A U-Net of 0.5 million weights learns from crops of 128 x 128, batches of 32; the second epoch of three",
+    full={"lessons": 4},
     small={"lessons": 1, "exposures": 2, "crops": 8},
     prepare=prepare,
     tools=(
@@ -84,8 +79,8 @@ QUESTION = Question(
     ),
     targets=(Target("examples_per_s", "on the fly", ("from disk",), at_least=0.8),),
     notes=(
-        "On the fly one process makes scenes (course mito-2d: each is exposed 8 times, and gives 32 crops an exposure) while two threads "
-        "learn, on two cores. From disk the frames of such scenes lie in one .npz, and crops are cut and varied by the same process."
+        "On the fly one process makes scenes (course mito-2d, with as many exposures and crops as it says) while all cores learn. From disk "
+        "the frames of such scenes lie in one .npz, and crops are cut and varied by the same process. CPU seconds are of all three epochs."
     ),
     repeat=3,
 )

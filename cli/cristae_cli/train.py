@@ -83,7 +83,7 @@ def train(
     training.refuse_finished(plan, folder, fresh)
     told = training.estimate(plan, where)
     say(
-        f"{plan.name}: {plan.recipe.epochs} epochs of {told['examples']:.0f} examples on {where.said}; about "
+        f"{plan.name}: {training.counted(plan.recipe.epochs, 'epoch')} of {told['examples']:.0f} examples on {where.said}; about "
         f"{training.spoken(told['all'])}, measured on {training.SAMPLES} steps"
     )
     with _shown(plan.recipe.epochs) as listen:

@@ -355,6 +355,66 @@ def test_lessons_are_the_same_whoever_asks_and_have_a_truth() -> None:
     assert inside.mean() > outside.mean()
 
 
+class Noted:
+    """A pool that notes what it is asked for and makes nothing until it is wanted."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def submit(self, made: Any, source: Any, epoch: int, k: int) -> Any:
+        from concurrent.futures import Future
+
+        self.asked.append((epoch, k))
+        future: Any = Future()
+        future.set_result((epoch, k))
+        return future
+
+
+def test_a_window_is_made_ahead_and_nothing_past_the_last_epoch(tmp_path: Path) -> None:
+    from cristae.inference.training import _Feed
+
+    source: Any = course(tmp_path).lessons
+    pool: Any = Noted()
+    feed = _Feed(source, pool, 4, epochs=2)
+    many = source.chunks
+    every = [divmod(n, many) for n in range(2 * many)]
+    for n, (epoch, k) in enumerate(every):
+        assert feed.take(epoch, k) == (epoch, k)
+        assert pool.asked == every[: min(n + 5, 2 * many)]
+
+
+def test_after_a_kill_chunks_are_asked_for_from_there(tmp_path: Path) -> None:
+    from cristae.inference.training import _Feed
+
+    source: Any = course(tmp_path).lessons
+    pool: Any = Noted()
+    assert _Feed(source, pool, 2, epochs=3).take(2, 0) == (2, 0)
+    assert pool.asked == [(2, 0), (2, 1), (2, 2)]
+
+
+def test_who_makes_examples_computes_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cristae.inference.training import THREADS, _making
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    with _making(1) as pool:
+        assert pool is not None
+        assert [pool.submit(os.getenv, name).result() for name in THREADS] == ["1"] * len(THREADS)
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def test_one_epoch_is_said_as_one(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from cristae_cli.main import app
+
+    course(tmp_path)
+    words = ["train", str(tmp_path / "course.yaml"), "--out", str(tmp_path / "out"), "--set", "recipe.epochs=1"]
+    said = CliRunner().invoke(app, [*words, "--threads", "1", "--workers", "1", "--device", "cpu"])
+    assert said.exit_code == 0
+    assert "course: 1 epoch of 36 examples on 1 thread and 1 process that makes examples" in said.output
+
+
 def test_the_time_is_told_before_it_begins(tmp_path: Path) -> None:
     told = estimate(course(tmp_path), Where())
     assert told["examples"] == 36

@@ -223,6 +223,30 @@ def test_emitters_beside_the_picture_shine_into_it_from_their_side_only() -> Non
         assert made[inside, 20] > 0.5 * made.max() and abs(made[39 - inside, 20]) < 1e-3 * made.max() + 0.02
 
 
+@pytest.mark.parametrize("scope", [WATER, SQUARE])
+def test_every_bin_holds_the_spectrum_of_the_psf_at_its_own_frequency(scope: Microscope) -> None:
+    through = optics(scope, 48, 0.08, [1.0], 0.9, 1.1, 1.5)
+    frame, layer = through.frame, 2
+    stage = focus_um(scope, 1.0)
+    depth = 0.0 if scope.matched else through.first_um + SPACING_UM * layer
+    if scope.matched:
+        stage = focus_um(scope, 0.0) - (1.0 - through.first_um - SPACING_UM * layer)
+    radius = np.arange(3001) * 0.0005
+    taper = 0.5 * (1 + np.cos(np.pi * np.clip((radius / 1.5 - TAPER) / (1 - TAPER), 0, 1)))
+    lit = profile(scope, radius, np.array([stage]), depth)[0] * taper * 2 * np.pi * radius
+    y = np.fft.fftfreq(frame.samples, frame.pixel_um / frame.fine)
+    y = np.concatenate([y[: frame.kept + 1], y[-frame.kept :]])[:, None]
+    x = np.fft.rfftfreq(frame.samples, frame.pixel_um / frame.fine)[: frame.kept + 1]
+    apart = np.hypot(y, x)
+    line = np.array([np.trapezoid(lit * j0(2 * np.pi * f * radius), radius) for f in np.linspace(0, apart.max(), 2000)])
+    wanted = CubicSpline(np.linspace(0, apart.max(), 2000), line)(apart)
+    pixel, grid = (np.sinc(y * w) * np.sinc(x * w) for w in (frame.pixel_um, frame.pixel_um / frame.fine))
+    wanted = np.where(apart <= scope.cutoff, wanted * pixel / grid**4, 0)
+    found = through.table[through.low[0, layer]].reshape(frame.bins)
+    assert found.shape == wanted.shape and np.abs(found - wanted).max() < 2e-5 * wanted.max()
+    assert (found[apart > scope.cutoff] == 0).all() and found[1, 2] != found[2, 3]
+
+
 def test_no_emitters_no_light() -> None:
     through = optics(WATER, 64, 0.1, [0.5], 0.0, 1.0, 3.0)
     assert (imaged(np.empty((0, 3)), np.empty(0), through, 32) == 0).all()

@@ -16,6 +16,7 @@ from cristae.simulation.cells import centroid
 from cristae.simulation.curves import bend, bezier, guided, lengths, rising, sharpest, through
 from cristae.simulation.shapes import Ball, Ellipsoid, Shape, Tube
 from cristae.simulation.shapes_kernel import beside
+from cristae.simulation.solid import shadow
 
 BENT = bezier(np.array([[0.4, 0.2, 0.3], [0.9, 1.6, 0.4], [0.5, 1.9, 1.6]]))
 TIGHT = bezier(np.array([[1.0, 0.3, 0.5], [1.1, 1.2, 1.2], [1.0, 0.3, 1.9]]))  # kappa r up to 0.7 where r is 0.38
@@ -116,6 +117,24 @@ def test_the_distance_is_that_to_the_nearest_point(name: str) -> None:
     line = arc(shape.curve)[2] if isinstance(shape, Tube) else np.array([shape.centre_um])
     expected = cKDTree(line).query(points)[0] - shape.radius_um
     np.testing.assert_allclose(shape.signed_distance(points), expected, atol=1e-4)
+
+
+THIN = Tube(TIGHT, 0.02, caps=False)
+
+
+@pytest.mark.parametrize("pixel_um", [0.042, 0.08])
+@pytest.mark.parametrize("shape", [*SHAPES.values(), THIN, Tube(TIGHT, 0.38)], ids=[*SHAPES, "thin", "tight"])
+def test_a_shadow_is_that_of_every_point_asked_one_by_one(shape: Shape, pixel_um: float) -> None:
+    depth = np.arange(shape.box_um[0][0] + pixel_um / 4, shape.box_um[1][0], pixel_um / 2)
+    centres = (np.arange(40) + 0.5) * pixel_um  # some shapes reach beyond the picture
+    points = np.stack(np.meshgrid(depth, centres, centres, indexing="ij"), axis=-1)
+    inside = shape.signed_distance(points.reshape(-1, 3)).reshape(points.shape[:3]) <= 0
+    assert np.array_equal(shadow(shape, 40, pixel_um), inside.any(axis=0))
+    assert inside.any()
+
+
+def test_a_shape_beside_the_picture_has_no_shadow_in_it() -> None:
+    assert not shadow(Ball((0.5, 9.0, 9.0), 0.3), 40, 0.08).any()
 
 
 def test_an_open_tube_ends_flat() -> None:

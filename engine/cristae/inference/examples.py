@@ -67,13 +67,17 @@ def masks_of(
     return np.stack(shown).astype(np.uint8)
 
 
+def normalised(image: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """An image as float32, shifted and scaled."""
+    return ((image.astype(np.float64) - scale[0]) * scale[1]).astype(np.float32)
+
+
 def example(
-    image: np.ndarray, masks: np.ndarray, scale: tuple[float, float], card: Card, variety: Variety, rng: Rng
+    image: np.ndarray, masks: np.ndarray, card: Card, variety: Variety, rng: Rng
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One crop as the network is shown it, (1, *space) float32, and what it should say, (classes, *space) uint8."""
-    x = ((image.astype(np.float64) - scale[0]) * scale[1]).astype(np.float32)
+    """One crop of a normalised image as the network is shown it, (1, *space) float32, and what it should say, (classes, *space) uint8."""
     span = np.log(variety.brightness)
-    x *= np.float32(np.exp(rng.uniform(-span, span)))
+    x = image * np.float32(np.exp(rng.uniform(-span, span)))
     x += np.float32(rng.normal(0, 1) * variety.shift)
     sigma = rng.uniform(0, variety.noise)
     if sigma:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -39,6 +40,8 @@ Listener = Callable[[dict[str, Any]], None]
 SCHEDULES = ("plateau", "cosine")
 WINDOW = 8
 """Chunks whose examples are shuffled together."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What a library of linear algebra asks how many threads to take: more of them wait for each other beside those that learn."""
 
 
 class Source(Protocol):
@@ -143,7 +146,7 @@ def fit(
         done = _restored(state, learner, key)
         listen({"event": "resumed", "epoch": done.epoch})
     with learner.computing(threads), _making(workers) as pool:
-        feed = _Feed(lessons, pool, ahead=2 * max(workers, 1))
+        feed = _Feed(lessons, pool, max(2 * workers, min(WINDOW, lessons.chunks)), recipe.epochs)
         every = map if pool is None else pool.map
         scored = list(every(_made, repeat(exam), repeat(0), range(exam.chunks)))
         while done.epoch < recipe.epochs and not (recipe.patience and done.waited >= recipe.patience):
@@ -200,18 +203,23 @@ def _batches(feed: _Feed, epoch: int, recipe: Recipe) -> Iterator[Pairs]:
 
 
 class _Feed:
-    """Chunks in order, asked for some time before they are wanted, past the end of an epoch too."""
+    """Chunks in order, asked for some time before they are wanted, past the end of an epoch too.
 
-    def __init__(self, source: Source, pool: Executor | None, ahead: int) -> None:
-        self.source, self.pool, self.ahead = source, pool, ahead
+    ahead : so many; with those of a window, the next window is made while this one is learned from
+    epochs : in all: past the last nothing is asked for
+    """
+
+    def __init__(self, source: Source, pool: Executor | None, ahead: int, epochs: int) -> None:
+        self.source, self.pool, self.ahead, self.end = source, pool, ahead, epochs * source.chunks
         self.waiting: deque[tuple[tuple[int, int], Future[Pairs]]] = deque()
 
     def take(self, epoch: int, k: int) -> Pairs:
         if self.pool is None:
             return self.source.chunk(epoch, k)
-        while len(self.waiting) <= self.ahead:
-            last = self.waiting[-1][0] if self.waiting else (epoch, k - 1)
-            at = divmod(last[0] * self.source.chunks + last[1] + 1, self.source.chunks)
+        chunks = self.source.chunks
+        first = epoch * chunks + k
+        for number in range(first + len(self.waiting), min(first + self.ahead + 1, self.end)):
+            at = divmod(number, chunks)
             self.waiting.append((at, self.pool.submit(_made, self.source, *at)))
         at, found = self.waiting.popleft()
         assert at == (epoch, k)
@@ -228,11 +236,17 @@ def _making(workers: int) -> Iterator[Executor | None]:
     if not workers:
         yield None
         return
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(
+        dict.fromkeys(THREADS, "1")
+    )  # a process inherits it when it starts, with its first chunk or later
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _stream(*name: int | str) -> np.random.Generator:

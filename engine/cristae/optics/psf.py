@@ -9,9 +9,11 @@ Axes are (z, y, x); a greater z is deeper in the sample, so the stage is at -z.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from math import ceil, log, pi
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,8 +120,10 @@ def focus_um(scope: Microscope, depth_um: float) -> float:
     step, _ = sampling(scope.cutoff, 0.0)
     axis = radii(step, 2)
 
+    hole = [*_pinhole(scope, axis)] if scope.modality == "confocal" else None
+
     def bright(stage: Floats) -> Floats:
-        return _formed(scope, axis, stage, depth_um)[:, 0]
+        return _formed(scope, axis, stage, depth_um, hole)[:, 0]
 
     # Two colours are in focus apart: the best place lies between them.
     assert scope.excitation_um is not None
@@ -128,8 +132,8 @@ def focus_um(scope: Microscope, depth_um: float) -> float:
     return pupil.brightest(bright, np.linspace(low - 0.3, high + 0.3, 33))
 
 
-def _formed(scope: Microscope, radius: Floats, stage: Floats, depth_um: float) -> Floats:
-    """Before the brightest plane is given 1."""
+def _formed(scope: Microscope, radius: Floats, stage: Floats, depth_um: float, hole: list[Any] | None = None) -> Floats:
+    """Before the brightest plane is given 1. `hole` is `_pinhole`, for who asks often."""
     if scope.modality == "widefield":
         return intensity(scope, radius, stage, depth_um)
     if scope.modality == "airyscan-square":
@@ -138,27 +142,20 @@ def _formed(scope: Microscope, radius: Floats, stage: Floats, depth_um: float) -
         assert scope.sheet_fwhm_um is not None
         away = (stage - focus_um(scope, depth_um)) / scope.sheet_fwhm_um
         return intensity(scope, radius, stage, depth_um) * np.exp(-4 * log(2) * away**2)[:, None]
-    return _scanned(scope, radius, stage, depth_um)
+    return _scanned(scope, radius, stage, depth_um, hole)
 
 
-def _scanned(scope: Microscope, radius: Floats, stage: Floats, depth_um: float) -> Floats:
+def _scanned(scope: Microscope, radius: Floats, stage: Floats, depth_um: float, hole: list[Any] | None) -> Floats:
     """Confocal: excitation times what the pinhole lets through; Airyscan: the same for every element, moved back by half."""
-    assert scope.excitation_um is not None and scope.pinhole_au is not None
-    hole = 0.61 * scope.emission_um / scope.na * scope.pinhole_au
-    step = float(radius[1] - radius[0])
-    reach = len(radius) + int(np.ceil(1.1 * hole / step)) + 8
+    assert scope.excitation_um is not None
+    step, reach, (y, x, weight) = _elements(scope, radius)
     wide = radii(step, reach)
     lit = intensity(replace(scope, emission_um=scope.excitation_um), wide, stage, depth_um)
     seen = intensity(scope, wide, stage, depth_um)
-    rings = max(6, int(np.ceil(4 * hole * scope.cutoff)))
-    y, x, weight = disc(hole, rings, 2 * rings)
     if scope.modality == "confocal":
         through = np.zeros((len(stage), len(radius)))
-        for n in range(0, len(weight), POINTS):
-            some = slice(n, n + POINTS)
-            through += (
-                interpolation(np.hypot(radius[:, None] + x[some], y[some]), weight[some], step, reach) @ seen.T
-            ).T
+        for some in _pinhole(scope, radius) if hole is None else hole:
+            through += (some @ seen.T).T
         return lit[:, : len(radius)] * through
     found = np.zeros((len(stage), len(radius)))
     for dy, dx, w in zip(y, x, weight, strict=True):
@@ -167,6 +164,22 @@ def _scanned(scope: Microscope, radius: Floats, stage: Floats, depth_um: float) 
         )
         found += w * (one @ lit.T).T * (other @ seen.T).T
     return found
+
+
+def _elements(scope: Microscope, radius: Floats) -> tuple[float, int, tuple[Floats, Floats, Floats]]:
+    """Step and number of the distances that light is wanted at, and y, x and weights of the points of a pinhole or a detector."""
+    assert scope.pinhole_au is not None
+    hole = 0.61 * scope.emission_um / scope.na * scope.pinhole_au
+    step = float(radius[1] - radius[0])
+    rings = max(6, int(np.ceil(4 * hole * scope.cutoff)))
+    return step, len(radius) + int(np.ceil(1.1 * hole / step)) + 8, disc(hole, rings, 2 * rings)
+
+
+def _pinhole(scope: Microscope, radius: Floats) -> Iterator[Any]:
+    """(r, distances) sparse matrices whose sum is what a pinhole lets through of light at each distance; the same at all depths."""
+    step, reach, (y, x, weight) = _elements(scope, radius)
+    parts = (slice(n, n + POINTS) for n in range(0, len(weight), POINTS))
+    return (interpolation(np.hypot(radius[:, None] + x[s], y[s]), weight[s], step, reach) for s in parts)
 
 
 @lru_cache(maxsize=256)

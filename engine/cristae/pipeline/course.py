@@ -170,7 +170,7 @@ class Course:
     @property
     def tested_on(self) -> str:
         """What the scores in the card are of."""
-        kind = "scenes" if self.simulated else "images"
+        kind = f"{'scene' if self.simulated else 'image'}{'s' * (self.test.chunks != 1)}"
         same = not self.simulated and self.test is self.exam
         return f"{self.test.chunks} {kind} {'that also chose the epoch' if same else 'that it never saw'}"
 

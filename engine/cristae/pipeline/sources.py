@@ -17,7 +17,7 @@ import numpy as np
 from cristae.errors import InvalidInput
 from cristae.grid import Box
 from cristae.inference.card import Card
-from cristae.inference.examples import NONE, Variety, example, masks_of, scale_of
+from cristae.inference.examples import NONE, Variety, example, masks_of, normalised, scale_of
 from cristae.inference.segment import VOXEL_TOLERANCE
 from cristae.inference.training import Pairs
 from cristae.simulation.draws import stream
@@ -46,12 +46,13 @@ class Simulated:
     def chunk(self, epoch: int, k: int) -> Pairs:
         number = k if self.again else epoch * self.chunks + k
         rng = stream(self.lessons.seed, "varied", number)
-        pairs, last, scale = [], None, (0.0, 1.0)
+        pairs, last = [], None
         for frame, labels, crop in self.lessons(number):
             if frame is not last:
-                last, scale = frame, scale_of(frame, self.card.normalise)
-            masks = masks_of(labels[crop.slices], self.card.classes, None, self.card.activation == "softmax")
-            pairs.append(example(frame[crop.slices], masks, scale, self.card, self.variety, rng))
+                last, shown = frame, normalised(frame, scale_of(frame, self.card.normalise))
+                masks = masks_of(labels, self.card.classes, None, self.card.activation == "softmax")
+            those = masks[(slice(None), *crop.slices)]
+            pairs.append(example(shown[crop.slices], those, self.card, self.variety, rng))
         return _together(pairs)
 
 
@@ -102,7 +103,7 @@ class Pictures:
             box = _somewhere(labels, self.crop, rng)
             image, said = _filled(frame, box), _filled(labels, box)
             masks = masks_of(said, self.card.classes, self.numbers, softmax)
-            pairs.append(example(image, masks, scale, self.card, self.variety, rng))
+            pairs.append(example(normalised(image, scale), masks, self.card, self.variety, rng))
         return _together(pairs)
 
     @property

@@ -45,8 +45,9 @@ class Where:
 
     @property
     def said(self) -> str:
-        learning = self.device if self.device != "cpu" else f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{learning} and {self.workers} process{'es' * (self.workers != 1)} that make examples"
+        learning = self.device if self.device != "cpu" else counted(self.threads, "thread")
+        making = "process that makes" if self.workers == 1 else "processes that make"
+        return f"{learning} and {self.workers} {making} examples"
 
 
 def where(course: Course, workers: int | None, threads: int | None, device: str) -> Where:
@@ -79,6 +80,11 @@ def _device(word: str) -> str:
     if name == "cuda" and int(index or 0) >= many:
         raise InvalidConfiguration(f"--device {word} asks for a GPU, but torch can use {many} here; give --device cpu")
     return word
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of something."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def spoken(seconds: float) -> str:
@@ -231,7 +237,7 @@ def _tensors(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _training(course: Course, done: Progress) -> dict[str, Any]:
     """What the card says of how the model came about."""
-    kind = "simulated scenes" if course.simulated else f"{course.lessons.chunks} images"
+    kind = "simulated scenes" if course.simulated else counted(course.lessons.chunks, "image")
     return {
         "data": f"{kind}, course {course.name}",
         "course": course.entry.model_dump(mode="json", by_alias=True, exclude_none=True),
@@ -287,7 +293,7 @@ def curve(rows: Sequence[Mapping[str, float]], best: int) -> bytes:
             draw.line(points, fill=color, width=2)
         label = f"{name}, 1 is {most:.3g}" if name == "loss" else name
         draw.text((edge + 170 * n, 12), f"{label}: {rows[-1][name]:.4f}" if rows else label, fill=color)
-    draw.text((edge, high - 24), f"{len(rows)} epochs; best {best}", fill="black")
+    draw.text((edge, high - 24), f"{counted(len(rows), 'epoch')}; best {best}", fill="black")
     out = BytesIO()
     picture.save(out, "PNG")
     return out.getvalue()

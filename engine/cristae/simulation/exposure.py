@@ -221,13 +221,14 @@ def _optics(scene: Scene, organelle: str, core: Box) -> tuple[Transfer, int, flo
     reach, deep = float(scene.facts["reach_um"]), float(scene.facts["deep_um"])
     corner = ceil(reach / min(size[1:]))
     pixels = max(core.shape[1:]) + 2 * corner
+    alike = replace(scope, about="", voxel_um=None)  # what it is called and usually set to changes no light
     through = _transfer(
-        scope, size, scene.shape[0] * size[0], (reach, deep), _spacing(scene), pixels, first, core.start[0], depth
+        alike, size, scene.shape[0] * size[0], (reach, deep), _spacing(scene), pixels, first, core.start[0], depth
     )
     return through, corner, first
 
 
-@lru_cache(maxsize=6)
+@lru_cache(maxsize=8)
 def _transfer(
     scope: Microscope,
     voxel_um: tuple[float, float, float],

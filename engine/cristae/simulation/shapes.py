@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 
-from cristae.simulation.curves import bend, lengths
+from cristae.simulation.curves import bend, lengths, spline
 from cristae.simulation.shapes_kernel import beside, ellipsoid_distance
 
 Floats = NDArray[np.float64]
@@ -112,11 +112,11 @@ class Tube:
         return s, points, np.stack([slope[:-1] * step, slope[1:] * step], axis=1)
 
     def _cap(self, draw: Floats, radius: Floats, membrane: bool) -> Floats:
-        last = draw[:, 1] < 0.5
-        ends = np.where(last, self.curve.t[-1], self.curve.t[0])
-        tangent = bend(self.curve, ends)[0] * np.where(last, 1.0, -1.0)[:, None]
-        one = across(tangent)
-        other = np.cross(tangent, one)
+        last = (draw[:, 1] < 0.5).astype(np.intp)
+        ends = self.curve.t[[0, -1]]
+        ways = bend(self.curve, ends)[0] * [[-1.0], [1.0]]
+        ones = across(ways)
+        tangent, one, other = ways[last], ones[last], np.cross(ways, ones)[last]
         height = np.modf(draw[:, 1] * 2)[0]
         angle = 2 * pi * draw[:, 2]
         flat = np.sqrt(1 - height**2)
@@ -124,12 +124,12 @@ class Tube:
             height[:, None] * tangent + (flat * np.cos(angle))[:, None] * one + (flat * np.sin(angle))[:, None] * other
         )
         away = radius if membrane else radius * np.cbrt(draw[:, 3])
-        found: Floats = self.curve(ends) + away[:, None] * way
+        found: Floats = self.curve(ends)[last] + away[:, None] * way
         return found
 
     def moved(self, by_um: Floats) -> Tube:
         """The same tube elsewhere."""
-        return Tube(BSpline(self.curve.t, self.curve.c + by_um, self.curve.k), self.radius_um, self.caps)
+        return Tube(spline(self.curve.t, self.curve.c + by_um, self.curve.k), self.radius_um, self.caps)
 
     def signed_distance(self, points: Floats) -> Floats:
         """(n,) micrometres to the surface, negative inside; an open tube ends flat."""

@@ -6,7 +6,7 @@ by less than 0.1 nm; an ellipsoid is asked directly. Labels of a box do not depe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from cristae.compiled import njit
 from cristae.grid import Box
 from cristae.simulation.cells import Scene, Thing
 from cristae.simulation.networks import Network
-from cristae.simulation.shapes import Ball, Ellipsoid, Tube
+from cristae.simulation.shapes import Ball, Ellipsoid, Shape, Tube
 
 Rows = dict[str, NDArray[np.integer]]
 NONE = np.uint32(0)
+INSIDE, DOUBTFUL = np.uint32(1), np.uint32(2)
 
 
 def painted(scene: Scene, things: Iterable[Thing], box: Box) -> NDArray[np.uint32]:
@@ -48,6 +49,49 @@ def runs(scene: Scene, things: Iterable[Thing], box: Box) -> Rows:
     whole = np.concatenate(found) if found else np.empty((0, 5), np.int64)
     kinds = {"label": np.uint32, "z": np.int32, "y": np.int32, "x0": np.int32, "length": np.int32}
     return {name: whole[:, n].astype(kind) for n, (name, kind) in enumerate(kinds.items())}
+
+
+def shadow(shape: Shape, side: int, pixel_um: float) -> NDArray[np.bool_]:
+    """(side, side) pixels above or below whose centre some part of a shape lies, looked for at depths half a pixel apart."""
+    low, high = shape.box_um
+    step = pixel_um / 2
+    depth = np.arange(low[0] + step / 2, high[0], step)
+    centres = (np.arange(side) + 0.5) * pixel_um
+    rows, columns = (np.flatnonzero((centres >= a) & (centres <= b)) for a, b in zip(low[1:], high[1:], strict=True))
+    found = np.zeros((side, side), bool)
+    if not (len(rows) and len(columns) and len(depth)):
+        return found
+    near = np.full((len(depth), len(rows), len(columns)), DOUBTFUL)
+    if isinstance(shape, Tube):
+        near = _sure(shape, (low[0] / step, rows[0], columns[0]), (step, pixel_um, pixel_um), near.shape)
+    inside = (near == INSIDE).any(axis=0)
+    some = np.nonzero((near == DOUBTFUL) & ~inside)
+    points = np.column_stack([depth[some[0]], centres[rows[some[1]]], centres[columns[some[2]]]])
+    if len(points):
+        those = shape.signed_distance(points) <= 0
+        inside[some[1][those], some[2][those]] = True
+    found[np.ix_(rows, columns)] = inside
+    return found
+
+
+def _sure(tube: Tube, start: Sequence[float], size: Sequence[float], shape: Sequence[int]) -> NDArray[np.uint32]:
+    """INSIDE where a voxel's centre surely lies in a tube, 0 where surely not, DOUBTFUL where its curve has to be asked: within what the
+    curve may bend away from its points, and at ends that are flat."""
+    _, along, line = tube.line
+    slack = 1e-3 + float(np.diff(along).max()) ** 2 / (
+        8 * tube.radius_um
+    )  # nowhere does it bend as tightly as its radius
+    out = np.zeros(shape, np.uint32)
+    at = np.array(start, np.float64), np.array(size)
+    _pieces(out, *at, line, tube.radius_um + slack, DOUBTFUL)
+    if tube.radius_um > slack:
+        _pieces(out, *at, line, tube.radius_um - slack, INSIDE)
+    if not tube.caps:
+        for end in (line[0], line[-1]):
+            flat = np.zeros(shape, np.uint32)
+            _pieces(flat, *at, np.array([end, end]), tube.radius_um + slack, DOUBTFUL)
+            out[flat != 0] = DOUBTFUL
+    return out
 
 
 def _voxels(scene: Scene, thing: Thing, box: Box) -> Box:

@@ -27,7 +27,8 @@ from cristae.simulation.draws import fold, stream
 from cristae.simulation.kinetics import Kinetics
 from cristae.simulation.layers import imaged
 from cristae.simulation.presets import Preset, preset, presets
-from cristae.simulation.shapes import Shape, Tube
+from cristae.simulation.shapes import Tube
+from cristae.simulation.solid import shadow
 from cristae.simulation.transfer import SPACING_UM, Transfer, framed, transfer
 from cristae.simulation.truth import RULES, by_image, flat, hit
 
@@ -197,24 +198,9 @@ def masks(tiles: Tiles, t: int, crop: int) -> list[NDArray[np.bool_]]:
     if tiles.rule == "emitters":
         return [hit(o.emitters[:, 1:], box, pixel) for o in objects]
     if tiles.rule == "solid":
-        return [_shadow(o.shape, side, tiles.pixel_um) for o in objects]
+        return [shadow(o.shape, side, tiles.pixel_um) for o in objects]
     peak, background = brightness(tiles, t)
     return [by_image(tiles.rule, clean_image(tiles, t, crop), background, peak)] if objects else []
-
-
-def _shadow(shape: Shape, side: int, pixel_um: float) -> NDArray[np.bool_]:
-    """Pixels above or below whose centre some part of a shape lies."""
-    low, high = shape.box_um
-    step = pixel_um / 2
-    depth = np.arange(low[0] + step / 2, high[0], step)
-    centres = (np.arange(side) + 0.5) * pixel_um
-    rows, columns = (np.flatnonzero((centres >= a) & (centres <= b)) for a, b in zip(low[1:], high[1:], strict=True))
-    found = np.zeros((side, side), bool)
-    if len(rows) and len(columns) and len(depth):
-        points = np.array(list(product(depth, centres[rows], centres[columns])))
-        inside = shape.signed_distance(points).reshape(len(depth), len(rows), len(columns)) <= 0
-        found[np.ix_(rows, columns)] = inside.any(axis=0)
-    return found
 
 
 def brightness(tiles: Tiles, t: int) -> tuple[float, float]:
@@ -267,36 +253,36 @@ def haze(tiles: Tiles, t: int, crop: int) -> NDArray[np.float32]:
     return found
 
 
-@lru_cache(maxsize=4)
 def optics(tiles: Tiles) -> Transfer:
     """How light of a preset's emitters gets into its planes."""
-    return _optics(tiles, 0.0, max(b["z_nm"][1] for b in tiles.facts["batches"]), SPACING_UM)
+    deepest = max(b["z_nm"][1] for b in tiles.facts["batches"])
+    return _optics(tiles.name, tiles.pixel_um, 0.0, deepest, SPACING_UM)
 
 
-@lru_cache(maxsize=4)
 def _deep_optics(tiles: Tiles) -> Transfer:
     """The same for the emitters of the haze."""
     low, high = tiles.facts["haze"]["z_nm"]
-    return _optics(tiles, low, high, DEEP_SPACING_UM)
+    return _optics(tiles.name, tiles.pixel_um, low, high, DEEP_SPACING_UM)
 
 
-def _optics(tiles: Tiles, low_nm: float, high_nm: float, spacing_um: float) -> Transfer:
-    """For objects whose middle lies between two depths."""
-    facts = tiles.facts
+@lru_cache(maxsize=8)
+def _optics(name: str, pixel_um: float, low_nm: float, high_nm: float, spacing_um: float) -> Transfer:
+    """For objects whose middle lies between two depths; the same for all seeds."""
+    facts = preset("tiles", name)
     scope = microscope(facts["microscope"])
     thick = max(max(b.get("radius_nm", (0,))[-1], b.get("width_nm", (0,))[-1] / 2) for b in facts["batches"])
     return transfer(
         scope,
-        framed(scope, int(facts["side"]) + ROOM, tiles.pixel_um),
+        framed(scope, int(facts["side"]) + ROOM, pixel_um),
         tuple(facts["focus_um"]),
         (max(low_nm - thick, 0.0) * NM, (high_nm + thick) * NM),
-        reach_um=ROOM * tiles.pixel_um,
+        reach_um=ROOM * pixel_um,
         deep_um=100.0,
         spacing_um=spacing_um,
     )
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def scene(tiles: Tiles, t: int, crop: int) -> tuple[Organelle, ...]:
     """The objects of a crop."""
     facts = tiles.facts

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, floor, pi
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,22 +173,30 @@ def _spectra(scope: Microscope, frame: Frame, rows: dict[tuple[float, float], in
     """(rows, bins) spectra of the PSF, with the pixel's area in and the spreading over the fine grid out."""
     step, count = sampling(scope.cutoff, reach_um)
     radius = radii(step, count)
-    turn, which = _towards_bins(scope, frame, step, count, reach_um)
-    table = np.empty((len(rows), frame.bins[0] * frame.bins[1]), np.float32)
+    turn, which, place = _towards_bins(scope, frame, step, count, reach_um)
+    table = np.empty((len(rows), *frame.bins), np.float32)
     by_depth: dict[float, list[tuple[float, int]]] = {}
     for (depth, stage), row in rows.items():
         by_depth.setdefault(depth, []).append((stage, row))
     for depth, wanted in by_depth.items():
         lit = profile(scope, radius, np.array([stage for stage, _ in wanted]), depth)
         spectrum = (lit * _taper(radius, reach_um)) @ turn.T
-        found = (which @ spectrum.T).T
+        found = which @ spectrum.T
         found[np.abs(found) < FAINTEST] = 0  # what no single number can hold
-        table[[row for _, row in wanted]] = found
-    return table
+        for (_, row), single in zip(wanted, np.ascontiguousarray(found.T, np.float32), strict=True):
+            quarter = single[place]
+            table[row, : len(place)] = quarter
+            table[row, len(place) :] = quarter[:0:-1]
+    return table.reshape(len(rows), -1)
 
 
-def _towards_bins(scope: Microscope, frame: Frame, step: float, count: int, reach_um: float) -> tuple[Floats, Floats]:
-    """Two linear maps: from a profile to its Hankel transform, and from there to the bins."""
+def _towards_bins(
+    scope: Microscope, frame: Frame, step: float, count: int, reach_um: float
+) -> tuple[Floats, Any, NDArray[np.int64]]:
+    """Two linear maps, from a profile to its Hankel transform and from there to an eighth of the bins; and where a quarter finds itself there.
+
+    A bin, the one across the diagonal and the mirrored ones have the same value. Bins that do not pass share one, which is 0.
+    """
     from scipy.special import j0
 
     radius = radii(step, count)
@@ -195,16 +204,20 @@ def _towards_bins(scope: Microscope, frame: Frame, step: float, count: int, reac
     inside[0] = step**2 / 12  # the end of Euler and Maclaurin's sum, for a function that starts with a slope
     width, many = sampling(reach_um, scope.cutoff * 1.02 + 4 / (frame.pixels * frame.pixel_um))
     turn = 2 * pi * j0(2 * pi * radii(width, many)[:, None] * radius) * inside
-    rows, columns = frame.frequencies()
-    apart = np.hypot(rows, columns)
-    passing = apart <= scope.cutoff
-    which = interpolation(np.where(passing, apart, 0).reshape(-1, 1), np.ones(1), width, many)
+    line = frame.frequencies()[1]
+    passing = np.tril(np.hypot(line[:, None], line) <= scope.cutoff)
+    rows, columns = line[np.nonzero(passing)[0]], line[np.nonzero(passing)[1]]
+    apart = np.append(np.hypot(rows, columns), 0.0)
+    which = interpolation(apart[:, None], np.ones(1), width, many)
     gain = np.sinc(rows * frame.pixel_um) * np.sinc(columns * frame.pixel_um)
     grid = frame.pixel_um / frame.fine
     gain = gain / (np.sinc(rows * grid) * np.sinc(columns * grid)) ** 4
+    place = np.full(passing.shape, len(gain))
+    place[passing] = np.arange(len(gain))
+    place = np.minimum(place, place.T)
     from scipy.sparse import diags
 
-    return turn, diags((gain * passing).ravel()) @ which
+    return turn, diags(np.append(gain, 0.0)) @ which, place
 
 
 def _taper(radius: Floats, reach_um: float) -> Floats:
