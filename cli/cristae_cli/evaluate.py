@@ -130,8 +130,7 @@ def compare(
     from cristae.pipeline.compared import compared
     from cristae_cli.talk import say
 
-    if picture is not None and not picture.lower().endswith(".png"):
-        raise UsageError(f"--picture {picture} is no picture; end it in .png")
+    o.picture(picture, "--picture")
     chosen = [name.strip() for name in figures.split(",") if name.strip()] if figures is not None else None
     found = compared(scores, chosen)
     values = [[None if value != value else value for value in row] for row in found.values.tolist()]
