@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from cristae.blocks.measure import ask
+from cristae.draws import fold
 from cristae.evaluation.figures import added
 from cristae.evaluation.objects import Rules, found_objects, object_figures
 from cristae.evaluation.overlap import Table, overlaps
@@ -22,7 +23,6 @@ from cristae.inference import segment
 from cristae.labels import label, split
 from cristae.simulation.camera import expose
 from cristae.simulation.cells import Scene
-from cristae.simulation.draws import fold
 from cristae.simulation.exposure import camera_of, photons
 from cristae.simulation.solid import painted
 

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cristae.errors import UsageError
+from cristae_cli import options as o
 
 if TYPE_CHECKING:
     from cristae.pipeline.viewing import View
 
 
 def status(
-    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    output: o.Output,
     failed: Annotated[bool, typer.Option("--failed", help="The blocks set aside, with their tracebacks.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 seconds until the run ends.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Say what is done, what failed and who is at it."""
     from time import sleep
@@ -35,7 +36,7 @@ def status(
 
 
 def audit(
-    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    output: o.Output,
     inputs: Annotated[
         bool, typer.Option("--inputs", help="Compare the inputs' voxels with those that were read.")
     ] = False,
@@ -61,7 +62,7 @@ def audit(
 
 
 def view(
-    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    output: o.Output,
     colour: Annotated[str, typer.Option("--colour", help="A column of the table to colour objects by.")] = "",
     page: Annotated[bool, typer.Option("--page", help="The page, also where napari is installed.")] = False,
     port: Annotated[int, typer.Option("--port", help="Port of the page; 0 takes a free one.")] = 0,
@@ -125,7 +126,7 @@ def report(
 
 
 def export(
-    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    output: o.Output,
     to: Annotated[str, typer.Option("--to", help="The format: ome-tiff.")] = "ome-tiff",
     out: Annotated[
         str | None, typer.Option("--out", help="Folder of the files; export/ in OUTPUT, or beside a single store.")
@@ -148,7 +149,7 @@ def export(
 
 
 def clean(
-    output: Annotated[str, typer.Argument(help="A store, a label or a run's folder.")],
+    output: o.Output,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Delete results that were replaced by --fresh, and the state of their runs. What is in place stays."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cristae_cli.talk import console
+
 AXES = {2: "yx", 3: "zyx"}
 
 SHORT = {
@@ -24,7 +26,6 @@ def show_models(models: Sequence[Any], as_json: bool) -> None:
     if not models:
         print("no model comes with this cristae; --model takes the path of a .safetensors file")
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("name", "axes", "voxel um", "finds", "in", "weights", "trained on", "scores")
@@ -40,7 +41,7 @@ def show_models(models: Sequence[Any], as_json: bool) -> None:
             str(card.training.get("data", "not said")),
             _flat(card.scores) or "not said",
         )
-    Console(highlight=False, width=None if _is_terminal() else 160).print(table)
+    console(160).print(table)
     print("all that one says of itself: cristae models NAME")
 
 
@@ -120,9 +121,3 @@ def _said(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_said, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _is_terminal() -> bool:
-    import sys
-
-    return sys.stdout.isatty()

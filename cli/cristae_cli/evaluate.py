@@ -5,7 +5,6 @@ Scores go to stdout, as a table or as JSON.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from json import dumps as dump
@@ -130,8 +129,7 @@ def compare(
     from cristae.pipeline.compared import compared
     from cristae_cli.talk import say
 
-    if picture is not None and not picture.lower().endswith(".png"):
-        raise UsageError(f"--picture {picture} is no picture; end it in .png")
+    o.picture(picture, "--picture")
     chosen = [name.strip() for name in figures.split(",") if name.strip()] if figures is not None else None
     found = compared(scores, chosen)
     values = [[None if value != value else value for value in row] for row in found.values.tolist()]
@@ -156,24 +154,24 @@ def compare(
 def _show_side_by_side(
     figures: Sequence[str], rows: Sequence[str], images: Sequence[int], values: Sequence[Sequence[float | None]]
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from cristae_cli.talk import console
 
     table = Table("figure", *rows)
     table.add_row("images", *map(str, images))
     for k, name in enumerate(figures):
         table.add_row(name, *(_said(row[k]) for row in values))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+    console().print(table)
 
 
 def show_scores(scores: dict[str, Any]) -> None:
     """Scores as a person reads them: one column for one image, else mean, interval and pooled."""
-    from rich.console import Console
     from rich.table import Table
 
-    from cristae_cli.talk import say
+    from cristae_cli.talk import console, say
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    screen = console()
     several = len(scores["images"]) > 1
     table = Table("figure", *(("mean", "95 % interval", "n", "pooled") if several else ("score",)))
     for name in shown(list(scores["figures"])):
@@ -183,7 +181,7 @@ def show_scores(scores: dict[str, Any]) -> None:
         mean = scores["mean"][name]
         interval = "" if mean["low"] is None else f"{_said(mean['low'])} to {_said(mean['high'])}"
         table.add_row(name, _said(mean["mean"]), interval, str(mean["n"]), _said(scores["pooled"][name]))
-    console.print(table)
+    screen.print(table)
     for key, title in (("recall_by_size", "size, "), ("recall_by_column", "")):
         if key not in scores:
             continue
@@ -191,7 +189,7 @@ def show_scores(scores: dict[str, Any]) -> None:
         bins = Table(title + by.get("unit", by.get("column", "")), "truths", "found", "recall")
         for one in by["bins"]:
             bins.add_row(_span(one), str(one["truths"]), str(one["found"]), _said(one["recall"]))
-        console.print(bins)
+        screen.print(bins)
         if by.get("without"):
             say(
                 f"{by['without']} true objects have no row in the table, and are in none of these bins: is it that of this truth?"

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from cristae.errors import UsageError
 from cristae_cli import options as o
 
 
@@ -25,8 +24,7 @@ def check_model(
     crop: o.Crop = None,
 ) -> None:
     """Say how far an image is from what a model was trained on, in one number; a few tiles are read, no network runs."""
-    if picture is not None and not picture.lower().endswith(".png"):
-        raise UsageError(f"--picture {picture} is no picture; end it in .png")
+    o.picture(picture, "--picture")
     from cristae.pipeline.familiar import check_model as check
     from cristae_cli.talk import say
 

@@ -13,7 +13,7 @@ from cristae_cli import after, segment, simulate
 from cristae_cli import options as o
 from cristae_cli.evaluate import compare, evaluate
 from cristae_cli.familiar import check_model
-from cristae_cli.running import plan_out, show_only
+from cristae_cli.running import plan_out
 from cristae_cli.running import run_job as carry_out
 from cristae_cli.train import train
 
@@ -112,12 +112,10 @@ def measure(
 
 @app.command()
 def run(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML), or the name of a shipped one.")],
-    inputs: Annotated[list[str] | None, typer.Argument(help="Images; by default those the file names.")] = None,
-    out: Annotated[
-        str | None, typer.Option("--out", help="Folder for labels and tables; inputs stay untouched.")
-    ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")] = None,
+    pipeline: o.Pipeline,
+    inputs: o.Images = None,
+    out: o.OutFolder = None,
+    set_: o.Set = None,
     pyramid: o.Pyramid = True,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
@@ -131,7 +129,7 @@ def run(
     block: o.Block = None,
     device: o.Device = "auto",
     fresh: o.Fresh = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan: say what would be read and written.")] = False,
+    dry_run: o.DryRun = False,
     on_finish: o.OnFinish = None,
 ) -> None:
     """Run a pipeline over images: labels and a table for each of its objects."""
@@ -143,15 +141,12 @@ def run(
         found, inputs or list(found.inputs), out, o.inputs(axes, voxel_um, frame_interval_s, channel, time, scene, crop)
     )
     settings = o.settings(cluster, memory, block, device, fresh, pyramid=pyramid)
-    if dry_run:
-        show_only(job, settings)
-    else:
-        carry_out(job, settings, on_finish)
+    carry_out(job, settings, on_finish, dry_run)
 
 
 @app.command()
 def preview(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML), or the name of a shipped one.")],
+    pipeline: o.Pipeline,
     image: Annotated[str, typer.Argument(help="The image to look at.")],
     out: Annotated[str, typer.Option("--out", help="The picture to write, .png.")] = "preview.png",
     set_: Annotated[
@@ -177,8 +172,7 @@ def preview(
     from cristae.pipeline.preview import sheet
     from cristae_cli.show import show_panels
 
-    if not out.lower().endswith(".png"):
-        raise UsageError(f"--out {out} is no picture; end it in .png")
+    o.picture(out, "--out")
     first, last = o.time_range(time) or (0, 1)
     if last != first + 1:
         raise UsageError(f"--time {time} is more than one time point; a preview shows one")
@@ -202,7 +196,7 @@ def new(name: Annotated[str, typer.Argument(help="mitochondria, vesicles or nucl
 @app.command()
 def info(
     path: Annotated[str, typer.Argument(help="A volume.")],
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json: o.Json = False,
     axes: o.Axes = None,
     voxel_um: o.VoxelUm = None,
     scene: o.Scene = None,
@@ -225,11 +219,11 @@ def info(
 
 @app.command()
 def plan(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline file (YAML), or the name of a shipped one.")],
-    inputs: Annotated[list[str] | None, typer.Argument(help="Images; by default those the file names.")] = None,
+    pipeline: o.Pipeline,
+    inputs: o.Images = None,
     out: Annotated[str | None, typer.Option("--out", help="Folder for labels and tables.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    set_: o.Set = None,
+    json: o.Json = False,
     probe: Annotated[bool, typer.Option("--probe", help="Run one block of each line and add a time.")] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Say how long so many workers would take together.")

@@ -9,6 +9,13 @@ import typer
 
 from cristae.errors import UsageError
 
+Pipeline = Annotated[str, typer.Argument(help="A pipeline file (YAML), or the name of a shipped one.")]
+Images = Annotated[list[str] | None, typer.Argument(help="Images; by default those the file names.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change a value: output.name=mito.")]
+OutFolder = Annotated[str | None, typer.Option("--out", help="Folder for labels and tables; inputs stay untouched.")]
+Output = Annotated[str, typer.Argument(help="A store, a label or a run's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only plan: say what would be read and written.")]
 Axes = Annotated[
     str | None,
     typer.Option(
@@ -97,6 +104,12 @@ def shape(text: str | None, option: str) -> tuple[int, ...] | None:
             f"{option} {text} is not a shape; write Z,Y,X or Y,X in voxels, for example {option} 64,256,256"
         )
     return tuple(int(p) for p in parts)
+
+
+def picture(path: str | None, option: str) -> None:
+    """Refuse a picture that is no PNG."""
+    if path is not None and not path.lower().endswith(".png"):
+        raise UsageError(f"{option} {path} is no picture; end it in .png")
 
 
 def time_range(text: str | None) -> tuple[int, int] | None:

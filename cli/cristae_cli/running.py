@@ -7,8 +7,11 @@ from typing import Any
 from cristae.errors import CristaeError, Stopped
 
 
-def run_job(job: Any, settings: Any, on_finish: str | None = None) -> None:
-    """Do a job; `on_finish` is a command that is told how it ended."""
+def run_job(job: Any, settings: Any, on_finish: str | None = None, dry_run: bool = False) -> None:
+    """Do a job, or say what doing it would be; `on_finish` is a command that is told how it ended."""
+    if dry_run:
+        show_only(job, settings)
+        return
     from cristae.pipeline.execute import execute
     from cristae_cli.talk import progress, say, tell
 

@@ -9,7 +9,6 @@ import typer
 from cristae.errors import UsageError
 from cristae_cli import options as o
 from cristae_cli.running import run_job as carry_out
-from cristae_cli.running import show_only
 
 
 def segment(
@@ -17,9 +16,7 @@ def segment(
     inputs: Annotated[
         list[str] | None, typer.Argument(help="Images, folders, globs or a sheet, as run takes them.")
     ] = None,
-    out: Annotated[
-        str | None, typer.Option("--out", help="Folder for labels and tables; inputs stay untouched.")
-    ] = None,
+    out: o.OutFolder = None,
     class_: Annotated[
         str | None, typer.Option("--class", help="What to find, where the model knows several kinds.")
     ] = None,
@@ -73,7 +70,7 @@ def segment(
     block: o.Block = None,
     device: o.Device = "auto",
     fresh: o.Fresh = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only plan: say what would be read and written.")] = False,
+    dry_run: o.DryRun = False,
     on_finish: o.OnFinish = None,
 ) -> None:
     """Find objects with a trained network: labels, a table and an overview of every image in one go.
@@ -108,17 +105,14 @@ def segment(
     for remark in dict.fromkeys(one for image in job.images for one in remarks(found, image.volumes["input"])):
         say(remark)
     settings = o.settings(cluster, memory, block, device, fresh, pyramid=pyramid)
-    if dry_run:
-        show_only(job, settings)
-    else:
-        carry_out(job, settings, on_finish)
+    carry_out(job, settings, on_finish, dry_run)
 
 
 def models(
     name: Annotated[
         str | None, typer.Argument(help="A name or a .safetensors file; by default all are listed.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json: o.Json = False,
 ) -> None:
     """List the models that come with cristae, or say all that one says of itself."""
     from cristae.inference.named import model_of

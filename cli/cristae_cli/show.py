@@ -6,21 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cristae_cli import talk
+
 RUNS = (
     "runs: every object's own voxels, where objects overlap too; each object lies in one layer, and none overlap there"
 )
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True, width=None if _is_terminal() else 120)
-
-
-def _is_terminal() -> bool:
-    import sys
-
-    return sys.stdout.isatty()
 
 
 def _rows(rows: Sequence[tuple[str, str]]) -> None:
@@ -135,7 +125,7 @@ def show_plan(plan: Any, limit: int, choices: Sequence[Any], probed: Any, worker
     for p in plan.passes:
         decoded = f"{p.amplification:.2f}x"
         table.add_row(p.name, str(p.blocks), _bytes(p.bytes_read), decoded, _bytes(p.bytes_written), _bytes(p.memory))
-    _console().print(table)
+    talk.console(soft_wrap=True).print(table)
     for c in choices:
         word = "staged in scratch" if c.staged else "computed again"
         print(
@@ -280,7 +270,7 @@ def show_demo(shown: Any, folder: Any) -> None:
     import polars
     from rich.table import Table
 
-    console = _console()
+    console = talk.console(soft_wrap=True)
     console.print(f"\n{shown.differ} voxels differ of {shown.voxels} between the two runs")
     stored, floats = _bytes(shown.volume_bytes), _bytes(2 * shown.volume_bytes)
     console.print(

@@ -1,4 +1,4 @@
-"""Talk: progress on stderr, data on stdout. A bar on a terminal, plain lines elsewhere."""
+"""Talk: progress on stderr, data and tables on stdout. A bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -94,6 +94,13 @@ def sentence(event: dict[str, Any]) -> str | None:
     if kind == "warning":
         return f"warning: {event['text']}"
     return None
+
+
+def console(otherwise: int = 120, **how: Any) -> Any:
+    """Where tables go: stdout, as wide as the terminal, or so wide where there is none."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else otherwise, **how)
 
 
 def say(text: str) -> None:

@@ -1,8 +1,12 @@
 """Campaign: a run in a process of its own, what may be done to it, and what it left behind.
 
-Run       what to run and where; `go` runs it to its end, `begin` only starts it
-Ended     exit code, the last sentence on stderr, what stdout said, and every event
-Remains   what lies there afterwards: digests of the outputs, and the journal's blocks
+Run          what to run and where; `go` runs it to its end, `begin` only starts it
+Ended        exit code, the last sentence on stderr, what stdout said, and every event
+twice        the same run in two places, one to be left alone
+resumes      one of them killed at a step, and what must hold when its command was given again
+check_whole  what must lie there when a run is done, whatever was done to it
+
+What else lies there afterwards has a function each: digests of the outputs, the journal's blocks, kernel calls, leftovers.
 """
 
 from __future__ import annotations
@@ -163,6 +167,36 @@ def end(process: subprocess.Popen[str]) -> Ended:
         else:
             rest.append(line)
     return Ended(process.returncode, "\n".join(rest), json.loads(out) if out.strip() else {}, events)
+
+
+def twice(folder: Path, **told: Any) -> tuple[Run, Run]:
+    """The same run on the same blobs in two folders: one to be left alone, one to be killed."""
+    store = folder / "pristine" / "cell.ome.zarr"
+    store.parent.mkdir()
+    write_store(store, np.random.default_rng(7))
+    for name in ("alone", "killed"):
+        (folder / name).mkdir()
+    return Run.of(store, folder / "alone", **told), Run.of(store, folder / "killed", **told)
+
+
+def resumes(killed: Run, step: str, alone: Run) -> None:
+    """Kill a run at a step, and give its command again: it ends as the other, which is done, and computes no block twice."""
+    planned = calls(alone.generation)
+    assert killed.go(step).code == 137
+    before = sum(committed(killed.generation).values())
+    assert 0 < before < planned
+    killed.finish()
+    assert calls(killed.generation) == planned - before
+    assert len(committed(killed.generation)) == planned
+    check_whole(killed, outputs(alone.root))
+    assert killed.finish().told["status"] == "nothing to do"
+
+
+def check_whole(run: Run, expected: dict[str, str]) -> None:
+    """Every block was committed once, the outputs are those expected, and nothing else is left."""
+    assert set(committed(run.generation).values()) == {1}
+    assert outputs(run.root) == expected
+    assert leftovers(run.root) == []
 
 
 def outputs(root: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.campaign import SMALL, Run, calls, committed, end, leftovers, outputs, records, until
+from faults.campaign import SMALL, Run, calls, check_whole, committed, end, outputs, records, until
 
 from cristae.blocks.protocol import DRIVER, STEPS, WORKER
 
@@ -54,9 +54,7 @@ def die_and_resume(run: Run, step: str, nth: int, whole: tuple[dict[str, str], i
         before = sum(committed(run.generation).values()) if (run.state / "gen-0001").exists() else 0
         run.finish()
         assert calls(run.generation) == planned - before
-    assert set(committed(run.generation).values()) == {1}
-    assert outputs(run.root) == expected
-    assert leftovers(run.root) == []
+    check_whole(run, expected)
     assert run.finish().told["status"] == "nothing to do"
 
 
@@ -85,9 +83,7 @@ def test_workers_die_at_every_step_of_theirs(
     run = Run.of(store, tmp_path, cluster="local:2", worker_dies=f"{step}:{nth}")
     ended = run.finish()
     assert ended.told["deaths"] > 0 and ended.told["aside"] == 0
-    assert set(committed(run.generation).values()) == {1}
-    assert outputs(run.root) == whole[0]
-    assert leftovers(run.root) == []
+    check_whole(run, whole[0])
 
 
 @pytest.mark.faults
@@ -129,9 +125,7 @@ def killed_workers(run: Run, count: int, expected: dict[str, str]) -> None:
     ended = run.finish()
     assert ended.told["killed"] == count and ended.told["deaths"] > 0
     assert ended.told["aside"] == 0
-    assert set(committed(run.generation).values()) == {1}
-    assert outputs(run.root) == expected
-    assert leftovers(run.root) == []
+    check_whole(run, expected)
 
 
 def kill_after(run: Run, events: int, pause: float) -> int:
@@ -156,9 +150,7 @@ def test_the_driver_is_killed(store: Path, tmp_path: Path, whole: tuple[dict[str
     done = run.finish()
     if done.told["status"] == "done":
         assert calls(run.generation) == planned - before
-    assert set(committed(run.generation).values()) == {1}
-    assert outputs(run.root) == expected
-    assert leftovers(run.root) == []
+    check_whole(run, expected)
 
 
 @pytest.mark.faults
@@ -171,9 +163,7 @@ def test_one_run_survives_twenty_drivers(store: Path, tmp_path: Path, whole: tup
         process.kill()
         end(process)
     run.finish()
-    assert set(committed(run.generation).values()) == {1}
-    assert outputs(run.root) == whole[0]
-    assert leftovers(run.root) == []
+    check_whole(run, whole[0])
 
 
 @pytest.mark.faults

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from inference.volumes import VOXEL_UM, blobs, ran, result, store
+from inference.volumes import VOXEL_UM, blobs, peak_of, ran, result, store
 from scipy import ndimage
 
 from cristae.blocks.stage import Stage
@@ -182,34 +180,9 @@ def test_a_volume_larger_than_the_memory_of_its_run(tmp_path: Path) -> None:
     array = np.random.default_rng(0).random((64, 832, 1024))  # 416 MiB
     cell = store(tmp_path / "cell.ome.zarr", array, (0.1, 0.1, 0.1), (32, 64, 128))
     (tmp_path / "mine.yaml").write_text(LINE.format(file="mine.py", function="edges", rest="halo_um: 0.4"))
-    words = [
-        "run",
-        "mine.yaml",
-        str(cell),
-        "--out",
-        "out",
-        "--block",
-        "32,128,128",
-        "--memory",
-        "400M",
-        "--cluster",
-        "none",
-    ]
-    # A small process between: what a child had of its parent before it began counts as its own.
-    between = (
-        "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+    _, peak = peak_of(
+        tmp_path, "run", "mine.yaml", str(cell), "--out", "out", "--block", "32,128,128", "--memory", "400M"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", between, sys.executable, "-m", "cristae_cli.main", *words],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    peak = int(done.stdout.split()[-1]) << 10
     print(f"{peak >> 20} MiB at most, of a volume of {array.nbytes >> 20} MiB")
     assert peak < 400e6 < array.nbytes
     sys.path.insert(0, str(tmp_path))

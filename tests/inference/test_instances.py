@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from faults.campaign import Run, calls, committed, leftovers, outputs, write_store
+from faults.campaign import resumes, twice, write_store
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from inference import own as functions
 from inference.joined_plainly import joined
-from inference.volumes import VOXEL_UM, job, ran, result, spots, store, truth
+from inference.volumes import VOXEL_UM, job, peak_of, ran, result, spots, store, truth
 from laws.blockwise import blockwise_answers, stage_box
 from scipy import ndimage
 
@@ -279,32 +275,16 @@ def test_labels_are_for_label(steps: str, sentence: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("step", ["journalled:4", pytest.param("computed:13", marks=pytest.mark.faults)])
 def test_a_killed_run_goes_on_to_the_same_bytes(step: str, tmp_path: Path) -> None:
-    pristine = tmp_path / "pristine" / "cell.ome.zarr"
-    pristine.parent.mkdir()
-    write_store(pristine, np.random.default_rng(7))
-    runs, logs = [], []
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-        log = tmp_path / "log"  # is a parameter, and so must be alike
-        rest = f"tile: [16, 32, 32], params: {{log: {log}}}"
-        text = LINE.format(file=OWN, function="found", rest=rest).replace("mine", "cell")
-        runs.append(
-            Run.of(pristine, tmp_path / name, pipeline=text + "  - label\n  - measure: [shape]\n", block=(15, 48, 60))
-        )
-    whole, killed = runs
-    whole.finish()
-    logs.append(log.read_bytes())
+    log = tmp_path / "log"  # is a parameter, and so must be alike
+    text = LINE.format(file=OWN, function="found", rest=f"tile: [16, 32, 32], params: {{log: {log}}}")
+    text = text.replace("mine", "cell") + "  - label\n  - measure: [shape]\n"
+    alone, killed = twice(tmp_path, pipeline=text, block=(15, 48, 60))
+    alone.finish()
+    once = log.stat().st_size
     log.unlink()
-    planned = calls(whole.generation)
-    assert killed.go(step).code == 137
-    before = sum(committed(killed.generation).values())
-    assert 0 < before < planned
-    killed.finish()
-    assert calls(killed.generation) == planned - before
-    assert Counter(committed(killed.generation).values()) == {1: planned}
-    assert outputs(killed.root) == outputs(whole.root) and leftovers(killed.root) == []
+    resumes(killed, step, alone)
     # Only the block that was at work when the process died is computed again.
-    assert len(logs[0]) <= log.stat().st_size < 2 * len(logs[0])
+    assert once <= log.stat().st_size < 2 * once
 
 
 ADAPTER = """
@@ -338,35 +318,10 @@ def test_a_volume_larger_than_the_memory_of_its_run(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         f"output: {{name: mine}}\nsteps:\n  - python: {{file: mine.py, function: spots, {how}}}\n  - label\n"
     )
-    words = [
-        "run",
-        "mine.yaml",
-        str(cell),
-        "--out",
-        "out",
-        "--block",
-        "32,128,128",
-        "--memory",
-        "520M",
-        "--cluster",
-        "none",
-    ]
-    # A small process between: what a child had of its parent before it began counts as its own.
-    between = (
-        "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+    said, peak = peak_of(
+        tmp_path, "run", "mine.yaml", str(cell), "--out", "out", "--block", "32,128,128", "--memory", "520M"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", between, sys.executable, "-m", "cristae_cli.main", *words],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "mine: seams of" in done.stderr and "0 contested, 0 split" in done.stderr
-    peak = int(done.stdout.split()[-1]) << 10
+    assert "mine: seams of" in said and "0 contested, 0 split" in said
     print(f"{peak >> 20} MiB at most, of a volume of {array.nbytes >> 20} MiB")
     assert peak < 520e6 < array.nbytes
     np.testing.assert_array_equal(result(tmp_path / "out", "labels"), expected)

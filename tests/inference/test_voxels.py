@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
-from faults.campaign import Run, calls, committed, leftovers, outputs, write_store
+from faults.campaign import resumes, twice
 from inference.models import LEARN, tiny
 from inference.volumes import VOXEL_UM, blobs, job, ran, result, store
 
@@ -108,25 +108,10 @@ def test_no_worker_process_shows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", ["journalled:3", pytest.param("computed:9", marks=pytest.mark.faults)])
 def test_a_killed_run_goes_on_to_the_same_bytes(step: str, tmp_path: Path) -> None:
-    pristine = tmp_path / "pristine" / "cell.ome.zarr"
-    pristine.parent.mkdir()
-    write_store(pristine, np.random.default_rng(7))
     text = CHAIN.replace("mito", "cell").format(model=model((0.3, 0.2, 0.2)))
-    runs = []
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-        runs.append(Run.of(pristine, tmp_path / name, pipeline=text, block=(15, 48, 60)))
-    whole, killed = runs
-    whole.finish()
-    planned = calls(whole.generation)
-    assert killed.go(step).code == 137
-    before = sum(committed(killed.generation).values())
-    assert 0 < before < planned
-    killed.finish()
-    assert calls(killed.generation) == planned - before
-    assert set(committed(killed.generation).values()) == {1}
-    assert outputs(killed.root) == outputs(whole.root) and leftovers(killed.root) == []
-    assert killed.finish().told["status"] == "nothing to do"
+    alone, killed = twice(tmp_path, pipeline=text, block=(15, 48, 60))
+    alone.finish()
+    resumes(killed, step, alone)
 
 
 def test_images_of_all_shapes_are_what_each_is_alone(tmp_path: Path) -> None:

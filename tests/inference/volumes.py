@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +89,22 @@ def result(out: Path, kind: str = "images") -> np.ndarray:
     (path,) = (out / kind).glob("*.ome.zarr")
     volume = open_volume(path)
     return volume.read(Box.whole(volume.spatial_shape))
+
+
+def peak_of(folder: Path, *words: str) -> tuple[str, int]:
+    """What the command says on stderr, without a cluster and in a process of its own, and the bytes of memory it takes at most."""
+    # A small process between: what a child had of its parent before it began counts as its own.
+    between = (
+        "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", between, sys.executable, "-m", "cristae_cli.main", *words, "--cluster", "none"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stderr, int(done.stdout.split()[-1]) << 10

@@ -23,6 +23,7 @@ from scipy import ndimage
 
 from cristae.blocks.measure import ask
 from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.filters import resample
 from cristae.grid import Box
 from cristae.inference.appearance import names_of
 from cristae.inference.card import Card, written
@@ -100,14 +101,18 @@ def test_places_are_the_middles_of_equal_parts() -> None:
 @pytest.mark.parametrize(
     ("made", "voxel_um"), [((61, 77), (0.1, 0.1)), ((150, 190), (0.1, 0.1)), ((60, 190), (0.1, 0.1))]
 )
-def test_a_tile_of_other_voxels_is_what_pillow_makes_of_the_whole(
+def test_a_tile_of_other_voxels_is_what_pillow_and_the_stage_make_of_the_whole(
     tmp_path: Path, made: tuple[int, int], voxel_um: tuple[float, float]
 ) -> None:
     array = field((100, 131))
     volume = volume_of(tmp_path, array, voxel_um)
     whole = np.asarray(Image.fromarray(array.astype(np.float32)).resize(made[::-1], Image.Resampling.BILINEAR))
+    to_um = [v * n / m for v, n, m in zip(voxel_um, array.shape, made, strict=True)]
+    staged = resample(to_um=to_um, voxel_um=voxel_um)(array)
+    assert staged.shape == made
     for box in (Box((0, 0), (40, 30)), Box((made[0] - 33, made[1] - 50), made), Box((20, 30), (55, 71))):
-        np.testing.assert_allclose(seen(volume, box, made, 0, 0), whole[box.slices], rtol=1e-4)
+        np.testing.assert_allclose(seen(volume, box, made, 0, 0), whole[box.slices], rtol=1e-6)
+        np.testing.assert_array_equal(seen(volume, box, made, 0, 0), staged[box.slices])
 
 
 def test_an_image_of_finer_voxels_is_like_and_one_whose_voxels_are_said_wrong_is_not(

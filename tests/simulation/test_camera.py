@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kurtosis, poisson
 
+from cristae.draws import fold
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
 from cristae.simulation import camera_kernel
 from cristae.simulation.camera import Camera, expose, exposed_plain, places
-from cristae.simulation.draws import fold
 
 SHAPE = (4, 256, 256)
 SCMOS = Camera(background=30, qe=0.8, read_noise=1.4, spread=0.3, electrons=0.46, offset=100)

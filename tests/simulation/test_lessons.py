@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cristae.draws import stream
 from cristae.errors import InvalidConfiguration
 from cristae.simulation.cells import Scene, changed
-from cristae.simulation.draws import stream
 from cristae.simulation.exposure import cell_image, scope_of
 from cristae.simulation.lessons import Lessons, Look, Scenes, _seen, camera
 

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cristae.draws import stream
 from cristae.errors import InvalidConfiguration
 from cristae.inference.card import Card
 from cristae.inference.learning import Learner
@@ -192,7 +193,7 @@ def _batches(feed: _Feed, epoch: int, recipe: Recipe) -> Iterator[Pairs]:
     for first in range(0, chunks, WINDOW):
         several = [feed.take(epoch, k) for k in range(first, min(first + WINDOW, chunks))]
         images, masks = (np.concatenate(some) for some in zip(*([rest] if rest else []), *several, strict=True))
-        order = _stream(recipe.seed, "order", epoch, first).permutation(len(images))
+        order = stream(recipe.seed, "order", epoch, first).permutation(len(images))
         last = first + WINDOW >= chunks
         whole = len(order) if last else len(order) // recipe.batch * recipe.batch
         for begin in range(0, whole, recipe.batch):
@@ -247,11 +248,6 @@ def _making(workers: int) -> Iterator[Executor | None]:
         pool.shutdown(wait=False, cancel_futures=True)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _stream(*name: int | str) -> np.random.Generator:
-    digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
 def _key(card: Card, recipe: Recipe, lessons: Source, exam: Source, begin_from: Any, threads: int, device: str) -> str:

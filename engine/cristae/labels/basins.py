@@ -7,15 +7,17 @@ own voxels, tells its neighbours where they leave it (`climbs`), and meets their
 
     climbs      what each block tells: faces of its parts, summits, and steps out of it
     climb_ids   pairs of parts that are one object, and at last the id of each part
+
+What any landscape on which voxels climb to their neighbours needs is of use to `saddles` too: `out_of`, `told`, `steps_met`, `asked`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, inf
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from cristae.array import Array, namespace, to_host
 from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost
 from cristae.errors import InvalidInput
-from cristae.grid import BlockGrid, Box, Halo
+from cristae.grid import BlockGrid, Box, Halo, no_halo
 from cristae.labels.components import relabelled
 from cristae.labels.seams import (
     face,
@@ -40,6 +42,18 @@ from cristae.labels.union import Canonical
 
 GROUND = float(np.finfo(np.float32).min)
 """Height of what is no foreground, where heights are given."""
+
+
+class Climbing(Protocol):
+    """A landscape: where the voxels of a block climb to."""
+
+    @property
+    def halo(self) -> Halo: ...
+
+    @property
+    def cost(self) -> Cost: ...
+
+    def __call__(self, array: Array, at: At, /) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +84,7 @@ class Climb:
         box = at.core.grow(self.halo).intersect(at.reads[0])  # a pass that reads further shows no more than this
         host = to_host(array[box.within(at.reads[0])])
         voxel = np.array((1.0,) * (3 - host.ndim) + self.voxel_um)
-        low, high = (np.array(_three(a)) for a in _window(at.core, box))
-        high[: 3 - host.ndim] = 1
+        low, high = window(at.core, box)
         if self.limit is None:
             if np.isnan(host).any():
                 raise InvalidInput("split by intensity met voxels that are NaN; replace them first")
@@ -80,61 +93,88 @@ class Climb:
             height = kernel.distances(np.ascontiguousarray(solid(host) != 0), voxel, self.limit)
             floor, top = 0.0, float(np.sqrt(np.float32(self.limit * self.limit)))
         to, summit = kernel.climb(height, floor, low, high, voxel, self.apart_um)
-        leaving = np.empty((1024, 2), np.int64)
-        ids, n, out = kernel.gathered(height, top, low, high, to, leaving)
-        if out > len(leaving):
-            leaving = np.empty((out, 2), np.int64)
-            ids, n, out = kernel.gathered(height, top, low, high, to, leaving)
-        shape = at.core.shape
-        steps = leaving[:out]
-        goals = [g + s for g, s in zip(np.unravel_index(steps[:, 1], host.shape), box.start, strict=True)]
-        steps = np.stack([steps[:, 0], np.ravel_multi_index(goals, at.grid.shape).astype(np.int64)], axis=1)
-        return ids.reshape(shape), n, steps, summit
+        ids, n, steps = out_of(height, top, to, box, at)
+        return ids, n, steps, summit
 
 
-def climbs(params: Mapping[str, Any], climb: Climb) -> Measure:
-    """Part each block, and tell its neighbours."""
-    return Measure(
-        "climbs",
-        params,
-        partial(_climbs, climb=climb),
-        merge_faces,
-        number_blocks,
-        climb.halo,
-        cost=climb.cost,
-        keeps_parts=True,
+def window(inner: Box, outer: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Where a box begins and ends in one around it, (z, y, x)."""
+    found, missing = inner.within(outer), 3 - len(inner.start)
+    return np.array([0] * missing + [s.start for s in found]), np.array([1] * missing + [s.stop for s in found])
+
+
+def out_of(height: np.ndarray, top: float, to: np.ndarray, box: Box, at: At) -> tuple[np.ndarray, int, np.ndarray]:
+    """Ids of the core, 1..n in no order; n; (k, 2) voxel of the core and voxel of the volume of each step out of it, as raster indices.
+
+    height : (z, y, x) float32 of `box`; none is above `top`
+    to : where each voxel of the core climbs to
+    """
+    from cristae.labels.basins_kernel import gathered
+
+    low, high = window(at.core, box)
+    leaving = np.empty((1024, 2), np.int64)
+    ids, n, out = gathered(height, top, low, high, to, leaving)
+    if out > len(leaving):
+        leaving = np.empty((out, 2), np.int64)
+        ids, n, out = gathered(height, top, low, high, to, leaving)
+    steps = leaving[:out]
+    goals = [g + s for g, s in zip(np.unravel_index(steps[:, 1], box.shape), box.start, strict=True)]
+    steps = np.stack([steps[:, 0], np.ravel_multi_index(goals, at.grid.shape).astype(np.int64)], axis=1)
+    return ids.reshape(at.core.shape), n, steps
+
+
+def asked(
+    faces: str,
+    ids: str,
+    params: Mapping[str, Any],
+    climb: Climbing,
+    *,
+    tell: Callable[..., Partial],
+    meet: Callable[..., Partial],
+    finish: Callable[..., Partial],
+    met_cost: Cost,
+    merge_told: Callable[[Sequence[Partial]], Partial] = merge_faces,
+    merge_met: Callable[[Sequence[Partial]], Partial] = merge_pairs,
+) -> dict[str, Measure]:
+    """What a stage asks: `faces`, for which each block is parted and tells its neighbours, and `ids`, the canonical id of every part.
+
+    tell : `partial` of the first, which takes `climb` besides; of the second it is `meet`, for which no voxel is read
+    """
+    cost, halo = climb.cost, climb.halo
+    first = Measure(
+        faces, params, partial(tell, climb=climb), merge_told, number_blocks, halo, cost=cost, keeps_parts=True
     )
+    asks, none = {"faces": first}, no_halo(len(halo))
+    return {
+        **asks,
+        "ids": Measure(ids, params, meet, merge_met, finish, none, cost=met_cost, asks=asks, reads_array=False),
+    }
 
 
-def climb_ids(params: Mapping[str, Any], climb: Climb) -> Measure:
-    """Find the canonical id of every part of a block."""
-    return Measure(
-        "climb_ids",
-        params,
-        _meetings,
-        merge_pairs,
-        Canonical(0),
-        ((0, 0),) * len(climb.voxel_um),
-        cost=Cost(bytes_per_voxel=1.0, ns_per_voxel=0.4),
-        asks={"faces": climbs(params, climb)},
-        reads_array=False,
-    )
+def answers_of(params: Mapping[str, Any], climb: Climb) -> dict[str, Measure]:
+    """What `split` by distance or intensity asks: `climbs` and `climb_ids`."""
+    cost = Cost(bytes_per_voxel=1.0, ns_per_voxel=0.4)
+    return asked("climbs", "climb_ids", params, climb, tell=_climbs, meet=_meetings, finish=Canonical(0), met_cost=cost)
 
 
 def _climbs(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb) -> Partial:
     raw, n, steps, summit = climb(array, at)
-    order, begin, voxels = provisional(raw, n)
-    flat = order[raw].reshape(-1)
+    ids, found = told(raw, n, steps, at)
     own = np.flatnonzero(summit)
-    return {
+    return found | {"summit": in_volume(own, at), "summit_id": ids.reshape(-1)[own]}
+
+
+def told(raw: np.ndarray, n: int, steps: np.ndarray, at: At) -> tuple[np.ndarray, Partial]:
+    """Provisional ids of the core, and what others must know of its parts, but for where summits lie that far steps lead to."""
+    order, begin, voxels = provisional(raw, n)
+    ids = order[raw]
+    return ids, {
         "block": np.array([at.index], np.int64),
         "count": np.array([n], np.int64),
         "first": in_volume(begin, at),
         "voxels": voxels,
-        "summit": in_volume(own, at),
-        "summit_id": flat[own],
         "from": in_volume(steps[:, 0], at),
-        "from_id": flat[steps[:, 0]],
+        "from_id": ids.reshape(-1)[steps[:, 0]],
         "to": steps[:, 1],
         **face_layers(raw, order, at),
     }
@@ -191,12 +231,3 @@ def parted(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb)
     """`apply` of the stage: canonical ids of a block."""
     raw, n, _, _ = climb(array, at)
     return namespace(array).asarray(relabelled(raw, n, at, answers))
-
-
-def _window(core: Box, box: Box) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    at = core.within(box)
-    return tuple(s.start for s in at), tuple(s.stop for s in at)
-
-
-def _three(plane: tuple[int, ...]) -> tuple[int, ...]:
-    return (0,) * (3 - len(plane)) + plane

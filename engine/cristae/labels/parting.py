@@ -5,11 +5,13 @@ split   the stage; see `basins` for the first two, `saddles` for the third
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf, isfinite, prod
 from typing import Any
 
+from cristae.array import Array
+from cristae.blocks.measure import Measure
 from cristae.blocks.stage import Stage
 from cristae.errors import InvalidConfiguration
 from cristae.labels import basins, saddles
@@ -87,17 +89,7 @@ def split(
     climb = basins.Climb(tuple(voxel_um), float(min_separation_um), limit)
     params: dict[str, Any] = {"by": by, "min_separation_um": min_separation_um}
     params |= {"sigma_um": sigma_um} if limit is None else {"reach_um": limit}
-    return Stage(
-        "split",
-        params,
-        partial(basins.parted, climb=climb),
-        climb.halo,
-        output=label_spec,
-        cost=climb.cost,
-        asks={"faces": basins.climbs(params, climb), "ids": basins.climb_ids(params, climb)},
-        boundary="ends",
-        blockwise=True,
-    )
+    return _stage(params, climb, basins.parted, basins.answers_of(params, climb))
 
 
 def _by_probability(
@@ -113,14 +105,20 @@ def _by_probability(
             "depth_um, or a larger reach_um"
         )
     params = {"by": "probability", "above": ascent.above, "depth_um": depth, "reach_um": reach}
+    return _stage(params, ascent, saddles.parted, saddles.answers_of(params, ascent, depth))
+
+
+def _stage(
+    params: Mapping[str, Any], climb: basins.Climbing, parted: Callable[..., Array], asks: Mapping[str, Measure]
+) -> Stage:
     return Stage(
         "split",
         params,
-        partial(saddles.parted, ascent=ascent),
-        ascent.halo,
+        partial(parted, climb=climb),
+        climb.halo,
         output=label_spec,
-        cost=ascent.cost,
-        asks={"faces": saddles.saddles(params, ascent), "ids": saddles.saddle_ids(params, ascent, depth)},
+        cost=climb.cost,
+        asks=asks,
         boundary="ends",
         blockwise=True,
     )

@@ -26,18 +26,15 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost
 from cristae.errors import InvalidInput
 from cristae.grid import Halo
-from cristae.labels.basins import steps_met
+from cristae.labels.basins import asked, out_of, steps_met, told, window
 from cristae.labels.components import relabelled
 from cristae.labels.seams import (
     ahead,
     face,
-    face_layers,
     in_volume,
     leading,
     merge_faces,
     merge_pairs,
-    number_blocks,
-    provisional,
     sides,
     solid,
 )
@@ -70,7 +67,8 @@ class Ascent:
     def __call__(self, array: Array, at: At) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
         """Ids of the core, 1..n in no order; n; (k, 2) voxel of the core and voxel of the volume of each step out of it, as raster
         indices; and heights of the core."""
-        from cristae.labels import basins_kernel, saddles_kernel
+        from cristae.labels import saddles_kernel
+        from cristae.labels.basins_kernel import climb
 
         box = at.core.grow(self.halo).intersect(at.reads[0])  # a pass that reads further shows no more than this
         host = to_host(array[box.within(at.reads[0])])
@@ -79,24 +77,12 @@ class Ascent:
         rim = at.core.grow(((1, 1),) * host.ndim).intersect(box)
         voxel = np.array((1.0,) * (3 - host.ndim) + self.voxel_um)
         steps, away = nearer(self.voxel_um, self.reach_um)
-        shown = rim.within(box)
-        start, stop = _solid([s.start for s in shown], 0), _solid([s.stop for s in shown], 1)
         with np.errstate(all="ignore"):  # doubles beyond single precision are as good as 0 and 1
             chance = np.ascontiguousarray(solid(host), np.float32)
-        height = saddles_kernel.relief(chance, self.above, self.reach_um, steps, away, start, stop)
-        core = at.core.within(rim)
-        low, high = _solid([s.start for s in core], 0), _solid([s.stop for s in core], 1)
-        to, _ = basins_kernel.climb(height, 0.0, low, high, voxel, 0.0)
-        leaving = np.empty((1024, 2), np.int64)
-        ids, n, out = basins_kernel.gathered(height, np.inf, low, high, to, leaving)
-        if out > len(leaving):
-            leaving = np.empty((out, 2), np.int64)
-            ids, n, out = basins_kernel.gathered(height, np.inf, low, high, to, leaving)
-        places = np.unravel_index(leaving[:out, 1], height.shape)[-host.ndim :]
-        goals = np.ravel_multi_index([g + s for g, s in zip(places, rim.start, strict=True)], at.grid.shape)
-        left = np.stack([leaving[:out, 0], goals.astype(np.int64)], axis=1)
-        inner = height.reshape(rim.shape)[core]
-        return ids.reshape(at.core.shape), n, left, np.ascontiguousarray(inner)
+        height = saddles_kernel.relief(chance, self.above, self.reach_um, steps, away, *window(rim, box))
+        to, _ = climb(height, 0.0, *window(at.core, rim), voxel, 0.0)
+        ids, n, left = out_of(height, np.inf, to, rim, at)
+        return ids, n, left, np.ascontiguousarray(height.reshape(rim.shape)[at.core.within(rim)])
 
 
 def _nearer(reach: float, h: float) -> int:
@@ -116,58 +102,33 @@ def nearer(voxel_um: tuple[float, ...], reach: float) -> tuple[np.ndarray, np.nd
     return whole, np.sqrt(square[order])
 
 
-def _solid(numbers: Sequence[int], missing: int) -> np.ndarray:
-    return np.array([*(missing,) * (3 - len(numbers)), *numbers])
-
-
-def saddles(params: Mapping[str, Any], ascent: Ascent) -> Measure:
-    """Part each block, and tell its neighbours."""
-    return Measure(
+def answers_of(params: Mapping[str, Any], ascent: Ascent, depth_um: float) -> dict[str, Measure]:
+    """What `split` by probability asks: `saddles` and `saddle_ids`."""
+    return asked(
         "saddles",
-        params,
-        partial(_saddles, ascent=ascent),
-        partial(merge_faces, of_ids=OF_PARTS),
-        number_blocks,
-        ascent.halo,
-        cost=ascent.cost,
-        keeps_parts=True,
-    )
-
-
-def saddle_ids(params: Mapping[str, Any], ascent: Ascent, depth_um: float) -> Measure:
-    """Find the canonical id of every part of a block."""
-    return Measure(
         "saddle_ids",
         params,
-        _meetings,
-        merge_edges,
-        Joined(depth_um),
-        ((0, 0),) * len(ascent.voxel_um),
-        cost=Cost(bytes_per_voxel=2.0, ns_per_voxel=1.0),
-        asks={"faces": saddles(params, ascent)},
-        reads_array=False,
+        ascent,
+        tell=_saddles,
+        meet=_meetings,
+        finish=Joined(depth_um),
+        met_cost=Cost(bytes_per_voxel=2.0, ns_per_voxel=1.0),
+        merge_told=partial(merge_faces, of_ids=OF_PARTS),
+        merge_met=merge_edges,
     )
 
 
-def _saddles(array: Array, *, at: At, answers: Mapping[str, Answer], ascent: Ascent) -> Partial:
-    raw, n, steps, height = ascent(array, at)
-    order, begin, voxels = provisional(raw, n)
-    ids = order[raw]
+def _saddles(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Ascent) -> Partial:
+    raw, n, steps, height = climb(array, at)
+    ids, found = told(raw, n, steps, at)
     top = np.zeros(n + 1, np.float32)
     np.maximum.at(top, ids.reshape(-1), height.reshape(-1))
     return {
-        "block": np.array([at.index], np.int64),
-        "count": np.array([n], np.int64),
-        "first": in_volume(begin, at),
-        "voxels": voxels,
+        **found,
         "top": top[1:],
         "summit": np.empty(0, np.int64),
         "summit_id": np.empty(0, np.int64),
-        "from": in_volume(steps[:, 0], at),
-        "from_id": ids.reshape(-1)[steps[:, 0]],
-        "to": steps[:, 1],
         **{f"own_{name}": array for name, array in _within(ids, height, n, at).items()},
-        **face_layers(raw, order, at),
         **{
             f"height_{axis}{side}": _packed(height.take(-side, axis) if not outermost else height[:0])
             for axis, side, outermost in sides(at)
@@ -290,7 +251,7 @@ class Joined:
         self(merge_edges([]), {"faces": Answer(faces)})
 
 
-def parted(array: Array, *, at: At, answers: Mapping[str, Answer], ascent: Ascent) -> Array:
-    """`apply` of the stage: canonical ids of a block."""
-    raw, n, _, _ = ascent(array, at)
+def parted(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Ascent) -> Array:
+    """`apply` of the stage: canonical ids of a block. It stands here, not in `basins`, for the key of a run to see this module."""
+    raw, n, _, _ = climb(array, at)
     return namespace(array).asarray(relabelled(raw, n, at, answers))

@@ -17,6 +17,7 @@ import numpy as np
 
 from cristae.blocks.measure import ask
 from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.filters.resample import Reads, taps
 from cristae.grid import Box
 from cristae.inference.appearance import LEAST, features, names_of
 from cristae.inference.card import Card, read_card
@@ -166,7 +167,7 @@ def places(shape: Sequence[int], tile: Sequence[int]) -> list[Box]:
 def seen(volume: Volume, box: Box, shape: Sequence[int], channel: int, t: int) -> np.ndarray:
     """The voxels of `box` of the volume brought to `shape`: the volume's own where that is its shape, else float32.
 
-    Each is a mean weighted by a tent around its middle, as wide to each side as the larger of both voxels: what Pillow calls bilinear.
+    Each is what the linear `resample` makes of the whole volume, as a network on such voxels would see it.
 
     Raises
     ------
@@ -175,29 +176,17 @@ def seen(volume: Volume, box: Box, shape: Sequence[int], channel: int, t: int) -
     source = volume.spatial_shape
     if tuple(shape) == tuple(source):
         return volume.read(box, t, channel)
-    along = [_tent(a, b, n, m) for a, b, n, m in zip(box.start, box.stop, source, shape, strict=True)]
-    start = tuple(first for first, _ in along)
-    read = Box(start, tuple(first + weights.shape[1] for first, weights in along))
+    (read,) = Reads("linear")(box, source, tuple(shape))
     if prod(read.shape) > LARGEST:
         finer = max(n / m for n, m in zip(source, shape, strict=True))
         raise InvalidInput(
             f"{volume.path} has voxels up to {finer:.0f} times finer than the model's, and a tile would take {prod(read.shape)} of them; "
             "bring the image nearer to the model's voxel size before, or give --voxel-um if it is said wrong"
         )
-    out = volume.read(read, t, channel).astype(np.float32)
-    for axis, (_, weights) in enumerate(along):
-        out = np.moveaxis(np.tensordot(weights, out, (1, axis)), 0, axis)
-    return np.ascontiguousarray(out)
+    from cristae.filters.resample_kernel import resampled
 
-
-def _tent(start: int, stop: int, source: int, made: int) -> tuple[int, np.ndarray]:
-    """The first voxel of `source` that outputs start ... stop - 1 of `made` need, and (outputs, inputs) what each counts."""
-    step = source / made
-    middle = (np.arange(start, stop) + 0.5) * step
-    reach = max(step, 1.0)
-    first, last = max(0, int(middle[0] - reach)), min(source, ceil(middle[-1] + reach))
-    weights = np.maximum(reach - np.abs(np.arange(first, last) + 0.5 - middle[:, None]), 0.0)
-    return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    along = [taps("linear", a, b, n, m) for a, b, n, m in zip(box.start, box.stop, source, shape, strict=True)]
+    return resampled(volume.read(read, t, channel), read.start, along)
 
 
 def _reference(card: Card, name: str) -> Mapping[str, Any]:

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from cristae.draws import stream
 from cristae.errors import InvalidInput
 from cristae.grid import Box
 from cristae.inference.card import Card
 from cristae.inference.examples import NONE, Variety, example, masks_of, normalised, scale_of
 from cristae.inference.segment import VOXEL_TOLERANCE
 from cristae.inference.training import Pairs
-from cristae.simulation.draws import stream
 from cristae.simulation.lessons import Lessons
 from cristae.store.volume import Volume, open_volume
 

@@ -1,6 +1,6 @@
 """Simulation: microscope images from physics and a seed, and exactly what is in them.
 
-    draws, curves, shapes, networks   random numbers by name; lines; what an organelle is in space, and its emitters
+    curves, shapes, networks          lines; what an organelle is in space, and its emitters
     cells, crops                      what is where: volumes full of cells, and the small images of the papers
     placing, meetings                 room for the objects of a cell; which of them touch and cross others
     transfer, layers                  light from any number of emitters into the planes of an image

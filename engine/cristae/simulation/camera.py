@@ -14,10 +14,11 @@ from math import inf, pi
 from typing import Any
 
 from cristae.array import Array, namespace, pick, special
+from cristae.draws import scattered
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box, Shape
 from cristae.simulation import camera_kernel
-from cristae.simulation.draws import FEW, FIRST, GRID, scattered
+from cristae.simulation.camera_kernel import FEW, FIRST, GRID
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cristae.compiled import njit
-from cristae.simulation.draws import FEW, FIRST, GRID, scattered
+from cristae.draws import scattered
 
 if TYPE_CHECKING:
     from cristae.simulation.camera import Camera
+
+FEW = 10.0
+"""Electrons from which Poisson numbers are drawn by rejection; below, by adding up chances."""
+GRID = 2.0**20
+"""To an electron: expected values are rounded to this grid before anything is drawn."""
+FIRST = 16
+"""Of the numbers of a voxel, the first that its Poisson number uses."""
 
 
 def exposed(

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cristae.draws import stream
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
 from cristae.optics.bead import Bead
 from cristae.simulation.curves import bend, guided, sharpest
-from cristae.simulation.draws import stream
 from cristae.simulation.kinetics import Kinetics
 from cristae.simulation.meetings import met
 from cristae.simulation.networks import Network

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage, no_input
+from cristae.draws import fold, stream
 from cristae.errors import InvalidConfiguration
 from cristae.grid import BlockGrid, Box, no_halo
 from cristae.optics.microscope import Microscope, microscope
 from cristae.optics.psf import DEEPEST_UM
 from cristae.simulation.camera import Camera, expose
 from cristae.simulation.cells import Scene, Thing
-from cristae.simulation.draws import fold, stream
 from cristae.simulation.layers import imaged
 from cristae.simulation.solid import painted, runs
 from cristae.simulation.transfer import SPACING_UM, Transfer, framed, transfer

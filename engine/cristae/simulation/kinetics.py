@@ -16,8 +16,8 @@ from math import exp, log2
 import numpy as np
 from numpy.typing import NDArray
 
+from cristae.draws import stream
 from cristae.errors import InvalidConfiguration
-from cristae.simulation.draws import stream
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cristae.draws import stream
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box
 from cristae.simulation.cells import Changes, Scene
-from cristae.simulation.draws import stream
 from cristae.simulation.exposure import facts_of, photons
 from cristae.simulation.solid import painted
 from cristae.simulation.tiles import Tiles, exposed, labelled

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from cristae.simulation.draws import stream
+from cristae.draws import stream
 from cristae.simulation.shapes import Tube
 
 Floats = NDArray[np.float64]

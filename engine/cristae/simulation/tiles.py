@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage, no_input
+from cristae.draws import fold, stream
 from cristae.errors import InvalidConfiguration
 from cristae.grid import Box, no_halo
 from cristae.optics.microscope import microscope
 from cristae.simulation import physeg
 from cristae.simulation.camera import Camera, expose
 from cristae.simulation.crops import NM, Organelle, organelle, organelles, published
-from cristae.simulation.draws import fold, stream
 from cristae.simulation.kinetics import Kinetics
 from cristae.simulation.layers import imaged
 from cristae.simulation.presets import Preset, preset, presets

@@ -1,4 +1,4 @@
-"""Streams by name: the same name the same numbers, another name others."""
+"""Streams by name: the same name the same numbers in every version, another name others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cristae.simulation.draws import fold, stream
+from cristae.draws import fold, scattered, stream
 
 NAMES = [(1,), (2,), (1, "a"), (1, "b"), ("1a",), (1, "a", 0), (11,), (1, 1), (0, "noise", "mito", 3)]
 
@@ -29,9 +29,25 @@ def test_names_give_numbers_of_their_own() -> None:
 
 
 def test_another_process_draws_the_same() -> None:
-    code = "from cristae.simulation.draws import fold, stream; print(stream(3, 'x').random(), fold(3, 'x'))"
+    code = "from cristae.draws import fold, stream; print(stream(3, 'x').random(), fold(3, 'x'))"
     said = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"],
         capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"},
     )  # fmt: skip
     assert said.stdout.split() == [str(stream(3, "x").random()), str(fold(3, "x"))]
+
+
+def test_a_name_gives_the_numbers_that_it_always_gave() -> None:
+    """A key of a run does not see the module, so another number would be another result under the same key."""
+    assert stream(0, "noise", "mito", 3).random(3).tolist() == [
+        0.33938772515563864,
+        0.4549702101307598,
+        0.039698446786508246,
+    ]
+    assert stream(7, "order", 4, 16).permutation(8).tolist() == [0, 1, 5, 4, 2, 7, 3, 6]
+    assert fold(7, "order", 4, 16) == 8781546234857086024
+    assert [scattered(key) for key in (0, 1, 2**62)] == [
+        1041621211125469266,
+        11967340547968660931,
+        6496333115070026570,
+    ]

@@ -1,7 +1,12 @@
 """Draws: random numbers that depend on what they are for, never on who asked before.
 
-A stream is named by whole numbers: the seed of the scene, and what is drawn for whom. The same name gives the same numbers in any
-order, on any worker (Philox, a counter-based generator: J. K. Salmon et al., SC '11, doi:10.1145/2063384.2063405).
+A stream is named by words and whole numbers: a seed, and what is drawn for whom. The same name gives the same numbers in any order,
+on any worker (Philox, a counter-based generator: J. K. Salmon et al., SC '11, doi:10.1145/2063384.2063405), and in every version: no
+key of a run looks in here.
+
+    stream      a generator by name
+    fold        a name as one number
+    scattered   keys that follow each other, far apart
 """
 
 from __future__ import annotations
@@ -9,13 +14,6 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-
-FEW = 10.0
-"""Electrons from which Poisson numbers are drawn by rejection; below, by adding up chances."""
-GRID = 2.0**20
-"""To an electron: expected values are rounded to this grid before anything is drawn."""
-FIRST = 16
-"""Of the numbers of a voxel, the first that its Poisson number uses."""
 
 
 def stream(*name: int | str) -> np.random.Generator:
