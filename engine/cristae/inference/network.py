@@ -193,26 +193,25 @@ class Network:
         import torch
 
         space = tiles.shape[1:]
-        axes = range(1, len(space) + 1)
-        flips = [
-            [a for a, on in zip(axes, several, strict=True) if on] for several in product((0, 1), repeat=len(axes))
-        ]
-        jobs = [(n, flipped) for n in range(len(tiles)) for flipped in (flips if mirror else [[]])]
+        flips = list(_flips(len(space))) if mirror else [[]]
+        jobs = [(n, flipped) for n in range(len(tiles)) for flipped in flips]
         x = torch.from_numpy(np.ascontiguousarray(tiles, np.float32))[:, None]
 
+        def turned(one: Any, flipped: list[int]) -> Any:
+            return torch.flip(one, flipped) if flipped else one
+
         def run(some: Sequence[tuple[int, list[int]]], size: int) -> list[Any]:
-            seen = torch.stack([torch.flip(x[n].to(self.device), flipped) for n, flipped in some])
-            if len(some) < size:
-                seen = torch.cat([seen, seen.new_zeros(size - len(some), *seen.shape[1:])])
-            found = self._activated(self._logits(seen))
-            return [torch.flip(one, flipped) for one, (_, flipped) in zip(found, some, strict=False)]
+            several = [turned(x[n : n + 1].to(self.device), flipped) for n, flipped in some]
+            several += [torch.zeros_like(several[0])] * (size - len(some))
+            found = self._activated(self._logits(torch.cat(several) if size > 1 else several[0]))
+            return [turned(found[n : n + 1], flipped) for n, (_, flipped) in enumerate(some)]
 
         total: list[Any] = [None] * len(tiles)
         with alone(), torch.inference_mode():
             every = in_batches(run, jobs, space, self._bytes(space), self.device)
             for (n, _), found in zip(jobs, every, strict=True):
                 total[n] = found if total[n] is None else total[n] + found
-            out = [found.cpu().numpy() for found in total]
+            out = [found[0].cpu().numpy() for found in total]
         return [found / np.float32(len(flips)) for found in out] if mirror else out
 
     def at_once(self, tile: tuple[int, ...], mirror: bool = False) -> int:
@@ -241,6 +240,12 @@ class Network:
         if self.card.activation == "sigmoid":
             return logits.sigmoid()
         return logits.softmax(1) if self.card.activation == "softmax" else logits
+
+
+def _flips(ndim: int) -> Iterator[list[int]]:
+    """Axes that are turned around, of (batch, channels, *space), the tile as it is first."""
+    for several in product((0, 1), repeat=ndim):
+        yield [axis + 2 for axis, on in enumerate(several) if on]
 
 
 def load_model(path: str | Path, sha256: str | None = None, device: str = "cpu") -> Network:
