@@ -1,4 +1,5 @@
-"""Inference on a GPU: tiles a second of `segment` and of the network alone, how busy the card is, and whether CPU and GPU agree.
+"""Inference on a GPU: tiles a second of `segment` and of the network alone, tile by tile, in batches and in mixed precision; how busy
+the card is, and whether CPU and GPU agree.
 
     python benchmarks/inference_gpu.py [--results FILE]
 
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from cristae.inference import build_network, card_of, load_model, save_model, segment
+from cristae.inference import batches, build_network, card_of, load_model, save_model, segment
 from cristae.inference.blend import HELD
 from cristae.inference.tiles import Tiling
 from cristae.inference.unet import hyper_of
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def case(voxel_um: tuple[float, ...], features: tuple[int, ...], shape: tuple[int, ...], tile: tuple[int, ...]) -> Any:
-    """One network: the stage and the bare network in turn, over the same tiles."""
+    """One network: the stage and the bare network in turn, over as many tiles."""
     import cupy
     import torch
 
@@ -77,44 +78,64 @@ def case(voxel_um: tuple[float, ...], features: tuple[int, ...], shape: tuple[in
         save_model(
             path, build_network("unet", hyper, len(voxel_um)), card_of("unet", hyper, voxel_um=voxel_um, classes=("a",))
         )
-        stage = segment(model=str(path), voxel_um=voxel_um, tile=tile)
+        single, mixed = (
+            segment(model=str(path), voxel_um=voxel_um, tile=tile, precision=word) for word in ("single", "mixed")
+        )
         network = load_model(path, device="cuda")
         load_model(path)  # kept, for the comparison with the CPU
-    tiles = Tiling(tile).count(shape)
+    tiles, size = Tiling(tile).count(shape), network.at_once(tile)
     image = np.random.default_rng(1).random(shape, np.float32)
     there = cupy.asarray(image)
     crop = torch.from_numpy(image[tuple(slice(0, t) for t in tile)])[None, None].cuda()
 
-    def alone() -> None:
+    def alone(size: int) -> None:
+        batch = crop.expand(size, *crop.shape[1:]).contiguous()
         with torch.inference_mode():
-            for _ in range(tiles):
-                network.module(crop).sigmoid()
+            for _ in range(0, tiles, size):
+                network.module(batch).sigmoid()
         torch.cuda.synchronize()
 
-    def whole() -> Any:
+    def whole(stage: Any) -> Any:
         HELD.clear()
         out = stage(there)
         cupy.cuda.Device().synchronize()
         return out
 
-    seconds: dict[str, list[float]] = {"network alone": [], "segment": []}
-    busy: list[float] = []
-    alone()
-    device = whole()
+    def one_by_one() -> None:
+        room = batches.ROOM["cuda"]
+        batches.ROOM["cuda"] = 0
+        whole(single)
+        batches.ROOM["cuda"] = room
+
+    acts: dict[str, Callable[[], Any]] = {
+        "network alone, tile by tile": lambda: alone(1),
+        "network alone, in batches": lambda: alone(size),
+        "segment, tile by tile": one_by_one,
+        "segment": lambda: whole(single),
+        "segment, mixed": lambda: whole(mixed),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in acts}
+    busy: dict[str, list[float]] = {name: [] for name in acts}
+    for act in acts.values():
+        act()
     for _ in range(REPEAT):
-        for name, act in (("network alone", alone), ("segment", whole)):
-            with watched(busy if name == "segment" else []):
+        for name, act in acts.items():
+            with watched(busy[name]):
                 seconds[name].append(timed(act))
     small = image[tuple(slice(0, 3 * t // 2) for t in tile)]
-    host = stage(small)
-    apart = float(np.abs(stage(cupy.asarray(small)).get() - host).max())
+    host = single(small)
+    apart = {
+        word: float(np.abs(stage(cupy.asarray(small)).get() - host).max())
+        for word, stage in (("single", single), ("mixed", mixed))
+    }
     rates = {name: tiles / statistics.median(some) for name, some in seconds.items()}
-    assert device.shape == shape
+    assert whole(single).shape == shape and network.at_once(tile) == size, "a batch did not fit"
     return {
         "tiles": tiles,
+        "at_once": size,
         "tiles_per_s": rates,
-        "of_the_network_alone": rates["segment"] / rates["network alone"],
-        "busy_percent": statistics.mean(busy) if busy else None,
+        "of_the_network_alone": rates["segment"] / rates["network alone, in batches"],
+        "busy_percent": {name: statistics.mean(some) for name, some in busy.items() if some},
         "cpu_gpu_apart": apart,
     }
 

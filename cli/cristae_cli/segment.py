@@ -51,6 +51,9 @@ def segment(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="The mean over flipped tiles: 4 times slower in the plane, 8 in space.")
     ] = False,
+    precision: Annotated[
+        str, typer.Option("--precision", help="single, or mixed: float16 where a GPU computes, faster and less exact.")
+    ] = "single",
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the probability, so that a later run starts from it.")
     ] = False,
@@ -89,7 +92,7 @@ def segment(
     size = o.shape(tile, "--tile")
     lengths = above, min_diameter_um, separate_um
     pipeline = pipeline_of(
-        Wish(model, class_, name, channel, *lengths, split, size, overlap, blend, mirror, keep, groups)
+        Wish(model, class_, name, channel, *lengths, split, size, overlap, blend, mirror, precision, keep, groups)
     )
     if print_:
         print(written(pipeline, shlex.join(["cristae", *(word for word in sys.argv[1:] if word != "--print")])), end="")

@@ -151,7 +151,16 @@ def test_the_printed_pipeline_makes_the_same_and_has_nothing_left_to_do(
     [
         Wish("mito-3d"),
         Wish("mito-3d", channel="TMRM: 1", above=0.25, separate_um=0.4, min_diameter_um=0.0, name="a.b-c"),
-        Wish("mito-3d", tile=(4, 16, 16), overlap=0.25, blend="hann", mirror=True, keep=True, measure=("volume_um3",)),
+        Wish(
+            "mito-3d",
+            tile=(4, 16, 16),
+            overlap=0.25,
+            blend="hann",
+            mirror=True,
+            precision="mixed",
+            keep=True,
+            measure=("volume_um3",),
+        ),
     ],
 )
 def test_a_printed_pipeline_is_read_back_as_what_runs(folder: Path, wish: Wish) -> None:
@@ -163,7 +172,7 @@ def test_every_option_that_changes_a_result_is_in_the_pipeline() -> None:
     plain = Wish(tiny(3, classes=("mito", "golgi")), "mito")
     others = {
         "of": "golgi", "name": "x", "channel": "1", "above": 0.4, "min_diameter_um": 0.2, "separate_um": 0.2, "split": False, "tile": (8, 8, 8),
-        "overlap": 0.2, "blend": "crop", "mirror": True, "keep": True, "measure": ("shape",),
+        "overlap": 0.2, "blend": "crop", "mirror": True, "precision": "mixed", "keep": True, "measure": ("shape",),
     }  # fmt: skip
     from dataclasses import fields, replace
 
@@ -215,6 +224,7 @@ WRONG: dict[str, tuple[type[CristaeError], tuple[str, ...], str]] = {
     "no tile": (UsageError, ("--tile", "some"), "--tile some is not a shape"),
     "a tile of the plane": (InvalidConfiguration, ("--tile", "16,16"), "segment: tile is [16, 16], but must be 3 numbers"),
     "no blend": (InvalidConfiguration, ("--blend", "soft"), "segment: blend is 'soft', but must be one of"),
+    "no precision": (InvalidConfiguration, ("--precision", "half"), "segment: precision is 'half', but must be one of single, mixed"),
     "no column": (CristaeError, ("--measure", "shap"), "shap"),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from scipy import ndimage
 from cristae.blocks.stage import At
 from cristae.errors import InvalidConfiguration
 from cristae.grid import BlockGrid, Box
+from cristae.inference.batches import predicted
 from cristae.inference.blend import HELD, Held, blended, taken
 from cristae.inference.tiles import Blend, Tiling, gaussian, hann, positions, roomy, tiling_of, weights
 
@@ -188,6 +190,14 @@ def test_a_plan_knows_about_how_many_tiles_blocks_compute() -> None:
         assert 0.5 < tiling.visits_of_read / computed < 1.8
 
 
+def of_one(held: Held, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """A tile that is kept under its voxels, computed if it is not there."""
+    voxels = np.frombuffer(name.encode(), np.uint8)
+    (tile,) = Tiling(voxels.shape).meeting(Box.whole(voxels.shape), voxels.shape)
+    ((_, found),) = predicted([tile], lambda box: voxels, lambda seen: make(), "key", held)
+    return found
+
+
 def test_finished_tiles_are_kept_within_bounds_and_made_once() -> None:
     held, made = Held(100), []
 
@@ -196,11 +206,11 @@ def test_finished_tiles_are_kept_within_bounds_and_made_once() -> None:
         return np.zeros(40, np.uint8)
 
     for n in (0, 1, 0, 2, 0, 1):
-        held.get(n, lambda n=n: make(n))  # type: ignore[misc]
+        of_one(held, f"tile {n}", lambda n=n: make(n))  # type: ignore[misc]
     assert made == [0, 1, 2, 1], "the least recently used goes first"
     with pytest.raises(ZeroDivisionError):
-        held.get("bad", lambda: np.zeros(1 // 0))
-    assert held.get("bad", lambda: np.ones(1)).tolist() == [1], "a failure is not kept"
+        of_one(held, "bad", lambda: np.zeros(1 // 0))
+    assert of_one(held, "bad", lambda: np.ones(1)).tolist() == [1], "a failure is not kept"
 
 
 def test_two_threads_compute_a_tile_once() -> None:
@@ -215,7 +225,7 @@ def test_two_threads_compute_a_tile_once() -> None:
         return np.ones(3)
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: held.get("one", make), range(4)))
+        found = list(pool.map(lambda _: of_one(held, "one", make), range(4)))
     assert len(made) == 1 and all(f is found[0] for f in found)
 
 

@@ -2,6 +2,7 @@
 
     tiles           where tiles lie, and what each of their voxels counts: integers and weights
     blend           tiles become one result, the same whoever asks; what neighbours share is kept for a while
+    batches         tiles that are computed together, each by one thread, as many as fit
     card            a model file, and what it says of itself
     named           the models that come with cristae
     unet            a small network that sees a finite way, and how far

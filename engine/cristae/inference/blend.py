@@ -7,9 +7,8 @@ after the other compute them once, and so do tiles that look alike, such as empt
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from concurrent.futures import Future
-from hashlib import blake2b
 from threading import Lock
 
 import numpy as np
@@ -17,27 +16,27 @@ import numpy as np
 from cristae.blocks.stage import At
 from cristae.filters.edge import reflected
 from cristae.grid import Box, Shape
+from cristae.inference.batches import Predict, Together, predicted
 from cristae.inference.tiles import Tiling, weights
 
 HELD_BYTES = 256 << 20
 """Of finished tiles, in one process."""
 
-Predict = Callable[[np.ndarray], np.ndarray]
-"""A tile as it was read to (*tile) float32."""
 
-
-def blended(array: np.ndarray, at: At, tiling: Tiling, predict: Predict, key: Hashable) -> np.ndarray:
+def blended(array: np.ndarray, at: At, tiling: Tiling, predict: Predict | Together, key: Hashable) -> np.ndarray:
     """The box `at.out` of the result, float32, from an array that lies at `at.reads[0]`.
 
+    predict : from a tile, or from several at a time, to results
     key : what a tile's result depends on beside its voxels
     """
     shape = at.grid.shape
     total = np.zeros(at.out.shape, np.float32)
     share = np.zeros(at.out.shape, np.float32) if tiling.blend != "crop" else None
-    for tile in tiling.meeting(at.out, shape):
-        voxels = taken(array, at.reads[0], tile.box, shape)
-        digest = blake2b(voxels.tobytes(), digest_size=16, key=str(voxels.dtype).encode()).digest()
-        found = HELD.get((key, digest), lambda seen=voxels: predict(seen))  # type: ignore[misc]
+
+    def look(box: Box) -> np.ndarray:
+        return taken(array, at.reads[0], box, shape)
+
+    for tile, found in predicted(tiling.meeting(at.out, shape), look, predict, key, HELD):
         shared = tile.counts.intersect(at.out)
         here, there = shared.within(at.out), shared.within(tile.box)
         if share is None:
@@ -67,7 +66,7 @@ def taken(array: np.ndarray, reads: Box, box: Box, shape: Shape) -> np.ndarray:
 class Held:
     """Finished tiles by key; the least recently used are forgotten once all of them exceed `limit` bytes.
 
-    Two threads that want the same tile at once: one computes it, the other waits.
+    Two threads that want the same tile at once: one claims and computes it, the other waits for what it promised.
     """
 
     def __init__(self, limit: int) -> None:
@@ -76,31 +75,31 @@ class Held:
         self._bytes = 0
         self._lock = Lock()
 
-    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def claim(self, key: Hashable) -> tuple[Future[np.ndarray], bool]:
+        """The tile, or the promise of it; and whether it is the caller's to `keep` or to `lose`, which it must."""
         with self._lock:
             promised = self._kept.get(key)
             if promised is not None:
                 self._kept.move_to_end(key)
-            else:
-                mine = self._kept[key] = Future()
-        if promised is not None:
-            return promised.result()
-        try:
-            found = make()
-        except BaseException as error:
-            with self._lock:
-                del self._kept[key]
-            mine.set_exception(error)
-            raise
+                return promised, False
+            mine = self._kept[key] = Future()
+            return mine, True
+
+    def keep(self, key: Hashable, found: np.ndarray) -> None:
+        """A tile that was claimed is finished."""
         found.flags.writeable = False
-        mine.set_result(found)
         with self._lock:
+            self._kept[key].set_result(found)
             self._bytes += found.nbytes
             while self._bytes > self.limit:
                 # One that is not finished is somebody's who will count it then.
                 oldest = next(k for k, one in self._kept.items() if one.done())
                 self._bytes -= self._kept.pop(oldest).result().nbytes
-        return found
+
+    def lose(self, key: Hashable, error: BaseException) -> None:
+        """A tile that was claimed cannot be computed: who waits for it is told, and the next who asks may try."""
+        with self._lock:
+            self._kept.pop(key).set_exception(error)
 
     def clear(self) -> None:
         """Forget all that is finished."""

@@ -1,14 +1,14 @@
 """Network: a model file becomes a function from a tile to probabilities. torch is imported inside, by whoever computes.
 
-Two computations of one tile give the same bytes, on the same kind of processor: one tile at a time, one thread, deterministic
-algorithms, weights that do not change. A process loads a model once.
+Two computations of one tile give the same bytes, on the same kind of processor: one tile at a time on a CPU, batches of one size on a
+GPU, one thread, deterministic algorithms, weights that do not change. A process loads a model once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,6 +22,7 @@ import numpy as np
 
 from cristae.errors import InvalidConfiguration, InvalidInput, MissingExtra
 from cristae.inference import unet
+from cristae.inference.batches import LEAST_BYTES, at_once, in_batches
 from cristae.inference.card import Card, contents, read_tensors, written
 
 
@@ -164,6 +165,11 @@ def counted(network: Any, card: Card) -> tuple[float, float]:
     return total[0] / voxels, total[1] / voxels
 
 
+PRECISIONS = ("single", "mixed")
+HALVES: Mapping[str, str] = {"cuda": "float16"}
+"""What "mixed" computes in, by device; a CPU computes in single precision."""
+
+
 @dataclass(frozen=True)
 class Network:
     """A model ready to compute; what it knows of its training is on the card."""
@@ -171,6 +177,7 @@ class Network:
     card: Card
     module: Any
     device: str = "cpu"  # or "cuda"
+    precision: str = "single"  # or "mixed"
 
     def __call__(self, tile: np.ndarray, mirror: bool = False) -> np.ndarray:
         """Probabilities of one tile.
@@ -180,26 +187,72 @@ class Network:
 
         Returns (classes, *space) float32; with activation "none" whatever the network gives.
         """
+        return self.together(tile[None], mirror)[0]
+
+    def together(self, tiles: np.ndarray, mirror: bool = False) -> list[np.ndarray]:
+        """Probabilities of several tiles, (tiles, *space), in batches as large as the device takes; each as of one tile.
+
+        Raises
+        ------
+        MemoryError : if not even one tile fits into the device's memory.
+        InvalidInput : if half precision is not enough for this network.
+        """
         import torch
 
-        axes = list(range(1, tile.ndim + 1))
-        flips = [
-            [a for a, on in zip(axes, several, strict=True) if on] for several in product((0, 1), repeat=len(axes))
-        ]
-        total: np.ndarray | None = None
+        space = tiles.shape[1:]
+        flips = list(_flips(len(space))) if mirror else [[]]
+        jobs = [(n, flipped) for n in range(len(tiles)) for flipped in flips]
+        x = torch.from_numpy(np.ascontiguousarray(tiles, np.float32))[:, None]
+
+        def turned(one: Any, flipped: list[int]) -> Any:
+            return torch.flip(one, flipped) if flipped else one
+
+        def run(some: Sequence[tuple[int, list[int]]], size: int) -> list[Any]:
+            several = [turned(x[n : n + 1].to(self.device), flipped) for n, flipped in some]
+            several += [torch.zeros_like(several[0])] * (size - len(some))
+            found = self._activated(self._logits(torch.cat(several) if size > 1 else several[0]))
+            return [turned(found[n : n + 1], flipped) for n, (_, flipped) in enumerate(some)]
+
+        total: list[Any] = [None] * len(tiles)
         with alone(), torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(tile, np.float32))[None].to(self.device)
-            for flipped in flips if mirror else [[]]:
-                out = self._activated(self.module(torch.flip(x, flipped)[None])[0])
-                found = torch.flip(out, flipped).cpu().numpy()
-                total = found if total is None else total + found
-        assert total is not None
-        return total / np.float32(len(flips)) if mirror else total
+            every = in_batches(run, jobs, space, self._bytes(space), self.device)
+            for (n, _), found in zip(jobs, every, strict=True):
+                total[n] = found if total[n] is None else total[n] + found
+            out = [found[0].cpu().numpy() for found in total]
+        return [found / np.float32(len(flips)) for found in out] if mirror else out
+
+    def at_once(self, tile: tuple[int, ...], mirror: bool = False) -> int:
+        """Tiles that fill one batch."""
+        return max(1, at_once(self._bytes(tile), self.device) // (2 ** len(tile) if mirror else 1))
+
+    def _bytes(self, tile: tuple[int, ...]) -> int:
+        return int(max(self.card.activation_bytes, LEAST_BYTES) * prod(tile))
+
+    def _logits(self, seen: Any) -> Any:
+        """Single precision, in whatever the network computes."""
+        import torch
+
+        half = HALVES.get(self.device) if self.precision == "mixed" else None
+        if half is None:
+            return self.module(seen)
+        with torch.autocast(self.device, getattr(torch, half)):
+            found = self.module(seen).float()
+        if not found.isfinite().all() and seen.isfinite().all():
+            raise InvalidInput(
+                f"precision: mixed is too little for this model: it goes beyond what {half} can hold; leave precision out"
+            )
+        return found
 
     def _activated(self, logits: Any) -> Any:
         if self.card.activation == "sigmoid":
             return logits.sigmoid()
-        return logits.softmax(0) if self.card.activation == "softmax" else logits
+        return logits.softmax(1) if self.card.activation == "softmax" else logits
+
+
+def _flips(ndim: int) -> Iterator[list[int]]:
+    """Axes that are turned around, of (batch, channels, *space), the tile as it is first."""
+    for several in product((0, 1), repeat=ndim):
+        yield [axis + 2 for axis, on in enumerate(several) if on]
 
 
 def load_model(path: str | Path, sha256: str | None = None, device: str = "cpu") -> Network:

@@ -48,6 +48,7 @@ class Wish:
     overlap: float | None = None
     blend: str = "gaussian"
     mirror: bool = False
+    precision: str = "single"
     keep: bool = False
     measure: Sequence[str] = GROUPS
 
@@ -82,6 +83,7 @@ def pipeline_of(wish: Wish) -> PipelineFile:
     network |= {"overlap": wish.overlap} if wish.overlap is not None else {}
     network |= {"blend": wish.blend} if wish.blend != Wish.blend else {}
     network |= {"mirror": True} if wish.mirror else {}
+    network |= {"precision": wish.precision} if wish.precision != Wish.precision else {}
     steps = (
         Step("segment", network, keep=wish.keep),
         *_objects(wish, _min_diameter(wish, model)),
