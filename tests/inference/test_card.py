@@ -40,6 +40,19 @@ def test_the_library_of_the_format_reads_what_is_written_and_the_other_way(tmp_p
     assert read_card(tmp_path / "theirs.safetensors")[0] == CARD
 
 
+@pytest.mark.parametrize("at", [-1, -40, "mito"])
+def test_a_byte_that_was_changed_is_noticed(tmp_path: Path, at: int | str) -> None:
+    written(tmp_path / "whole.safetensors", *read_tensors(tiny(), contents(tiny())))
+    data = bytearray((tmp_path / "whole.safetensors").read_bytes())
+    place = data.index(at.encode()) if isinstance(at, str) else at
+    data[place] ^= 1
+    (path := tmp_path / "changed.safetensors").write_bytes(data)
+    with pytest.raises(InvalidInput, match="is not as it was written: its card or a weight was changed"):
+        read_card(path)
+    with pytest.raises(InvalidInput, match="is not as it was written"):
+        read_tensors(path, contents(path))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.5, 0.99])
 def test_a_file_cut_short_says_so(tmp_path: Path, share: float) -> None:
     data = Path(tiny()).read_bytes()

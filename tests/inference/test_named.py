@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tomllib
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,18 @@ def test_every_file_that_is_shipped_is_a_model_of_its_name() -> None:
     assert named.FOLDER.is_dir()
     for model in named.models():
         assert model.card.classes and named.is_name(model.name) and model.bytes < 20 << 20, model.name
+
+
+def test_a_model_that_is_not_as_it_was_shipped_is_refused(shelf: Path) -> None:
+    shipped = files("cristae.inference") / "shipped"
+    listed = {line.split()[1] for line in (shipped / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {path.name for path in shipped.iterdir() if path.name.endswith(".safetensors")}
+    (shelf / "SHA256SUMS").write_text(f"{named.model_of('mito-3d').sha256}  mito-3d.safetensors\n")
+    assert named.model_of("mito-3d").card.ndim == 3
+    path = shelf / "mito-3d.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(InvalidInput, match="is not the file that came with cristae; install cristae again"):
+        named.model_of("mito-3d")
 
 
 def test_what_is_shipped_is_in_the_package_that_is_built_and_not_ignored() -> None:

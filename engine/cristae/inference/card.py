@@ -23,7 +23,7 @@ import numpy as np
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.store.bundle import write_bytes
 
-KEY = "cristae"
+KEY, DIGEST = "cristae", "sha256"
 SUFFIX = ".safetensors"
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
@@ -105,7 +105,8 @@ class Card:
 
 def written(path: str | Path, card: Card, tensors: Mapping[str, np.ndarray]) -> str:
     """Write a model file, whole or not at all; returns its sha256. The same card and tensors give the same bytes."""
-    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(asdict(card), sort_keys=True)}}
+    told = json.dumps(asdict(card), sort_keys=True)
+    header: dict[str, Any] = {"__metadata__": {KEY: told}}
     codes = {np.dtype(d): code for code, d in DTYPES.items()}
     parts, at = [], 0
     for name in sorted(tensors):
@@ -114,6 +115,7 @@ def written(path: str | Path, card: Card, tensors: Mapping[str, np.ndarray]) -> 
         header[name] = {"dtype": kind, "shape": list(tensors[name].shape), "data_offsets": [at, at + len(data)]}
         parts.append(data)
         at += len(data)
+    header["__metadata__"][DIGEST] = _digest(told, b"".join(parts))
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
     whole = b"".join([len(head).to_bytes(8, "little"), head, *parts])
@@ -129,7 +131,7 @@ def read_card(path: str | Path) -> tuple[Card, str]:
     InvalidInput : if there is no such file, it is cut short, of another program, or a pickle.
     """
     data = contents(path)
-    return _card(path, _header(path, data)), hashlib.sha256(data).hexdigest()
+    return _card(path, _header(path, data), data), hashlib.sha256(data).hexdigest()
 
 
 def read_tensors(path: str | Path, data: bytes) -> tuple[Card, dict[str, np.ndarray]]:
@@ -141,7 +143,7 @@ def read_tensors(path: str | Path, data: bytes) -> tuple[Card, dict[str, np.ndar
         if name != "__metadata__":
             begin, end = told["data_offsets"]
             out[name] = np.frombuffer(data[first + begin : first + end], DTYPES[told["dtype"]]).reshape(told["shape"])
-    return _card(path, header), out
+    return _card(path, header, data), out
 
 
 def numbers_in(path: str | Path) -> int:
@@ -213,13 +215,26 @@ def _short(path: str | Path, size: int, whole: int) -> InvalidInput:
     return InvalidInput(f"{path} is cut short: {size} bytes of {whole}; copy it again from where it came")
 
 
-def _card(path: str | Path, header: Mapping[str, Any]) -> Card:
+def _digest(card: str, numbers: bytes) -> str:
+    """Of a card and the weights that belong to it."""
+    return hashlib.sha256(card.encode() + numbers).hexdigest()
+
+
+def _card(path: str | Path, header: Mapping[str, Any], data: bytes) -> Card:
     metadata = header.get("__metadata__")
     text = metadata.get(KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise InvalidInput(
             f"{path} holds weights, but no card that says of which network; load them where that is known and store them with "
             "cristae.inference.save_model"
+        )
+    assert isinstance(metadata, dict)
+    if (said := metadata.get(DIGEST)) is not None and said != _digest(
+        text, data[8 + int.from_bytes(data[:8], "little") :]
+    ):
+        raise InvalidInput(
+            f"{path} is not as it was written: its card or a weight was changed, or damaged on the way; copy it again from where it came, or "
+            "store what was changed with cristae.inference.save_model"
         )
     try:
         told = json.loads(text)

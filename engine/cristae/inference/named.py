@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
-from cristae.errors import InvalidConfiguration
+from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.inference.card import SUFFIX, Card, numbers_in, read_card
 
 FOLDER = Path(str(files("cristae.inference"))) / "shipped"
@@ -41,13 +42,23 @@ def model_path(word: str) -> Path:
     Raises
     ------
     InvalidConfiguration : if it is neither; the nearest name is said, and all of them.
+    InvalidInput : if a model of that name is not as it was shipped.
     """
     if word in names():
-        return FOLDER / f"{word}{SUFFIX}"
+        return _as_shipped(FOLDER / f"{word}{SUFFIX}")
     path = Path(word)
     if path.exists() or not (is_name(word) or path.suffix == SUFFIX):
         return path  # whoever reads it says what is wrong with it
     raise InvalidConfiguration(f"there is no model {word}{_nearest(path.name.removesuffix(SUFFIX))}")
+
+
+def _as_shipped(path: Path) -> Path:
+    sums = path.with_name("SHA256SUMS")
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.exists() else []
+    known = {name: digest for digest, name in (line.split() for line in lines)}
+    if path.name in known and hashlib.sha256(path.read_bytes()).hexdigest() != known[path.name]:
+        raise InvalidInput(f"{path} is not the file that came with cristae; install cristae again")
+    return path
 
 
 def model_of(word: str) -> Model:

@@ -19,7 +19,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.inference.familiarity import KEY
 from cristae.inference.named import Model, model_of
-from cristae.inference.network import needed
+from cristae.inference.network import load_model
 from cristae.pipeline.familiar import familiar
 from cristae.pipeline.file import NAME, Object, PipelineFile, Step
 from cristae.pipeline.objects import one_channel
@@ -156,10 +156,8 @@ def _flow(facts: dict[str, Any]) -> CommentedMap:
 
 
 def require(model: Model) -> None:
-    """Raise MissingExtra where a model cannot compute on this machine."""
-    needed("torch")
-    if model.card.architecture != "unet":
-        needed("monai")
+    """Raise MissingExtra where a model cannot compute on this machine, and InvalidInput where its weights are not those of its network."""
+    load_model(model.path, model.sha256)
 
 
 LOOKED_AT = 3
