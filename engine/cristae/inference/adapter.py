@@ -24,6 +24,7 @@ from functools import lru_cache, partial
 from math import ceil, prod
 from pathlib import Path
 from threading import Lock
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +33,7 @@ import numpy as np
 from cristae.array import Array, namespace, to_host
 from cristae.blocks.measure import Answer
 from cristae.blocks.stage import At, Cost, Spec, Stage
-from cristae.errors import InvalidConfiguration, InvalidInput
+from cristae.errors import CristaeError, InvalidConfiguration, InvalidInput
 from cristae.grid import Halo, no_halo
 from cristae.inference.blend import HELD_BYTES, blended
 from cristae.inference.instances import placed, placing_cost, tile_ids, tile_labels
@@ -242,8 +243,16 @@ def called(
         run = getattr(_module(source, path), function)
     extra = {"voxel_um": voxel_um} if "voxel_um" in inspect.signature(run).parameters else {}
     # A copy in the machine's byte order: what the function does to its input is its own affair.
-    found = run(np.array(array, array.dtype.newbyteorder("="), order="C"), **{**extra, **params})
     name = f"{Path(path).name}:{function}"
+    try:
+        found = run(np.array(array, array.dtype.newbyteorder("="), order="C"), **{**extra, **params})
+    except (CristaeError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        lines = [f.lineno for f in extract_tb(error.__traceback__) if f.filename == path]
+        raise RuntimeError(
+            f"{name} failed in line {lines[-1] if lines else '?'} of {path}: {type(error).__name__}: {error}"
+        ) from error
     kinds, right = KINDS[returns]
     if not isinstance(found, np.ndarray) or found.dtype.kind not in kinds:
         what = f"an array of {found.dtype}" if isinstance(found, np.ndarray) else f"a {type(found).__name__}"
