@@ -37,6 +37,23 @@ def test_a_lesson_is_the_same_whatever_came_before(voxel_um: tuple[float, ...]) 
     assert frame[labels > 0].mean() > frame[labels == 0].mean()
 
 
+@pytest.mark.parametrize(
+    ("name", "exposures", "each"),
+    [("physeg-epi1-vesicle", 5, [3, 3, 3, 3, 3]), ("sam-mito", 6, [9, 9]), ("sam-mito", 1, [3]), ("sam-mito", 5, [15])],
+)
+def test_of_large_tiles_there_are_fewer_and_as_many_crops_in_all(name: str, exposures: int, each: list[int]) -> None:
+    lessons = Lessons((Scenes(name),), (64, 64), (0.08, 0.08), exposures=exposures, crops=3)
+    frames: list[Any] = []
+    taken_of: list[int] = []
+    for frame, labels, box in lessons(0):
+        if not frames or frame is not frames[-1]:
+            frames, taken_of = [*frames, frame], [*taken_of, 0]
+        taken_of[-1] += 1
+        assert frame.shape == labels.shape and all(b <= n for b, n in zip(box.stop, frame.shape, strict=True))
+    assert taken_of == each
+    assert len({f.tobytes() for f in frames}) == len(frames)
+
+
 def test_another_seed_gives_other_lessons() -> None:
     lessons = Lessons((CELLS,), (64, 64), (0.1, 0.1), exposures=1, crops=1)
     other = replace(lessons, seed=2)

@@ -104,12 +104,13 @@ class Lessons:
             self.scene(kind, stream(0))
 
     def __call__(self, k: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint32], Box]]:
-        """Lesson k: `exposures` times `crops` of a frame (counts), its labels, and the box of a crop in it."""
+        """Lesson k: `exposures` times `crops` of a frame (counts), its labels, and the box of a crop in it. Of tiles wider than SIDE
+        fewer are exposed, each for more crops."""
         rng = stream(self.seed, "lesson", k)
         share = np.array([kind.share for kind in self.scenes])
         kind = self.scenes[int(rng.choice(len(share), p=share / share.sum()))]
-        for frame, labels in self._frames(kind, k, rng):
-            for _ in range(self.crops):
+        for frame, labels, crops in self._frames(kind, k, rng):
+            for _ in range(crops):
                 room = [n - c for n, c in zip(frame.shape, self.crop, strict=True)]
                 start = tuple(int(rng.integers(r + 1)) for r in room)
                 yield frame, labels, Box(start, tuple(a + c for a, c in zip(start, self.crop, strict=True)))
@@ -127,11 +128,15 @@ class Lessons:
         facts_of(found, kind.organelle)
         return found
 
-    def _frames(self, kind: Scenes, k: int, rng: Rng) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint32]]]:
+    def _frames(self, kind: Scenes, k: int, rng: Rng) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint32], int]]:
+        """Frames, their labels, and how many crops to take of each."""
         scene = self.scene(kind, rng)
         if isinstance(scene, Tiles):
-            for t in range(self.exposures):
-                yield exposed(scene, t).astype(np.float32), labelled(scene, t)
+            # Each tile is drawn anew: of larger ones there are fewer, so that all tiles give as many crops of an area.
+            many = min(self.exposures, max(1, round(self.exposures * (SIDE / scene.side) ** 2)))
+            each, rest = divmod(self.exposures * self.crops, many)
+            for t in range(many):
+                yield exposed(scene, t).astype(np.float32), labelled(scene, t), each + (t < rest)
             return
         box = Box.whole(scene.shape)
         light = photons(scene, kind.organelle, box)
@@ -140,7 +145,7 @@ class Lessons:
             views = kind.views or ("stack" if len(self.voxel_um) == 3 else "plane",)
             view = views[int(rng.integers(len(views)))]
             shown, truth = _seen(view, light, labels, scene.voxel_um[0], rng)
-            yield camera(shown, self.look, stream(self.seed, "exposure", k, n)), truth
+            yield camera(shown, self.look, stream(self.seed, "exposure", k, n)), truth, self.crops
 
 
 def _seen(
