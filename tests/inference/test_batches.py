@@ -246,6 +246,24 @@ def test_two_threads_that_want_each_others_tiles_do_not_wait_in_a_circle(at_once
     assert sorted(hall.made) == there, "each once"
 
 
+def test_what_one_has_claimed_is_computed_before_it_waits_for_another() -> None:
+    """Each has claimed one of two tiles before either looks at the other's."""
+    hall, held, barrier = Hall(2, 4), Held(1 << 20), Barrier(2)
+    look = hall.look
+
+    def in_turn(first: int) -> Callable[[], list[float]]:
+        def both(box: Box) -> np.ndarray:
+            if box.start[0] != first:
+                barrier.wait(timeout=30)
+            return look(box)
+
+        tiles = [hall.tiles[first], hall.tiles[1 - first]]
+        return lambda: [float(v[0]) for _, v in predicted(tiles, both, hall.how, "key", held)]
+
+    assert together(in_turn(0), in_turn(1)) == [[0.0, 10.0], [10.0, 0.0]]
+    assert sorted(hall.made) == [0, 1]
+
+
 def test_many_threads_over_overlapping_blocks_compute_each_tile_once() -> None:
     for seed in range(40):
         rng = np.random.default_rng(seed)
