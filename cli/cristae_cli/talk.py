@@ -71,8 +71,11 @@ def _lines() -> Listener:
 def sentence(event: dict[str, Any]) -> str | None:
     """What a person should read of an event; most need no words."""
     kind = event["event"]
-    if kind == "start" and event["committed"]:
-        return f"going on: {event['committed']} blocks are committed already"
+    if kind == "start":
+        words = [f"going on: {event['committed']} blocks are committed already"] if event["committed"] else []
+        if "cores" in event:
+            words.append(f"memory is short: not all {event['cores']} cores work, but {event['cluster']}")
+        return "; ".join(words) or None
     if kind == "reused":
         return f"taken from what an earlier run kept: {', '.join(event['steps'])}"
     if kind == "retry":

@@ -32,7 +32,7 @@ before = status("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
 stage.apply(array, at=At.whole(tuple(shape)), answers={})
 voxels = array.size
-stated = stage.cost.fixed_bytes + (stage.cost.bytes_per_voxel + 4) * voxels - less
+stated = stage.cost.fixed_bytes + stage.cost.process_bytes + (stage.cost.bytes_per_voxel + 4) * voxels - less
 print(json.dumps([status("VmHWM") - before, stated, before, blend.HELD._bytes]))
 """
 

@@ -1,6 +1,7 @@
 """The law of memory: what one call holds at most is what its cost declares, and not much less.
 
-    declared   input + output + cost.bytes_per_voxel for each voxel of the (first) input box + cost.fixed_bytes; a measure has no output
+    declared   input + output + cost.bytes_per_voxel for each voxel of the (first) input box + cost.fixed_bytes and process_bytes;
+               a measure has no output
     measured   the highest resident memory during the call, less the process's own before it had any voxels
 
     measured <= declared, and declared + baseline <= 1.5 x (measured + baseline)
@@ -111,7 +112,10 @@ def measure_here(case: Case) -> Measured:
     made = out.nbytes if isinstance(fact, Stage) else 0
     voxels = prod(shape)
     return Measured(
-        baseline, int(given + made + fact.cost.bytes_per_voxel * voxels + fact.cost.fixed_bytes), peak, voxels
+        baseline,
+        int(given + made + fact.cost.bytes_per_voxel * voxels + fact.cost.fixed_bytes + fact.cost.process_bytes),
+        peak,
+        voxels,
     )
 
 

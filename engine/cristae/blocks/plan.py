@@ -4,6 +4,7 @@ A worker holds at most, at any moment:
 
     its imports (BASELINE), and what it takes to read a table of runs (RUNS)
     where blocks share chunks, those it decoded last (Work.recent)
+    what its stages need however many blocks there are: libraries, results that blocks share (Cost.process_bytes)
     the block it works on, and the one its reader thread has ready (Pass.ahead): source, what lies beside it, and what decoding takes
     the largest stage: its input, its output and its working memory
     the block its writer thread has behind: the voxels, and the shard as it is encoded
@@ -176,6 +177,7 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
         recent = kept if any(a.touched > a.chunks for a in axes) else 0
     if any(volume.reader == "runs" for volume in work.images[image].volumes.values()):
         recent = RUNS  # of which no chunk is kept
+    shared = sum(k.cost.process_bytes for k in step.chain) + sum(a.measure.cost.process_bytes for a in step.measures)
     beside = sum(np.dtype(work.spec(image, r.array).dtype).itemsize for r in step.beside)
     out_item = np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     halo = read / source if read else 1.0
@@ -191,7 +193,7 @@ def _plan_one(work: Work, step: Pass, image: int, threads: int) -> PassPlan:
         amplification=decoded / source if read else 1.0,
         bytes_read=read * item + voxels * beside,
         bytes_written=voxels * out_item,
-        memory=BASELINE + recent + threads * _block_memory(work, step, image, specs, grid, ndim),
+        memory=BASELINE + recent + int(shared) + threads * _block_memory(work, step, image, specs, grid, ndim),
         nanoseconds=ns * voxels,
         calls={},
     )

@@ -75,6 +75,7 @@ class Cost:
     bytes_per_voxel: float = 0.0
     ns_per_voxel: float = 1.0
     fixed_bytes: float = 0.0  # whatever the size of the box: tables, or a part that is always computed as one
+    process_bytes: float = 0.0  # of a process, however many blocks it works on at a time: a library, what blocks share
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,7 +237,7 @@ def _cost(card: Card, tiling: Tiling, mirror: bool, file_bytes: int) -> Cost:
     layers, beside = (LAYERS, WORKSPACE_BYTES) if ours else (MONAI_LAYERS, MONAI_WORKSPACE_BYTES)
     one = prod(tiling.tile) * (layers * card.activation_bytes + 16.0) + beside
     library = TORCH_BYTES + (0 if ours else MONAI_BYTES)
-    return Cost(4.0, ns, library + 3.0 * file_bytes + one + HELD_BYTES)
+    return Cost(4.0, ns, one, library + 3.0 * file_bytes + HELD_BYTES)
 
 
 def _um(lengths: Sequence[float]) -> str:

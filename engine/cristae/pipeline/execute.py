@@ -19,14 +19,14 @@ from cristae.blocks.protocol import reached
 from cristae.blocks.run import run_passes
 from cristae.blocks.work import Work
 from cristae.cluster.executor import open_cluster
-from cristae.cluster.model import Cluster, parse_cluster, usable_memory
+from cristae.cluster.model import Cluster, usable_cores
 from cristae.errors import CristaeError, Damaged, InvalidInput, PlanRefused, SetAside, Stopped
 from cristae.grid import Shape
 from cristae.pipeline import generation as gen
 from cristae.pipeline.audit import AUDITED, compare
-from cristae.pipeline.collapse import arranged
+from cristae.pipeline.fitting import cluster_of, fitting_block, memory_limit, work_of
 from cristae.pipeline.growing import grown, order_of
-from cristae.pipeline.job import Job, Outcome, Settings, block_of, voxel_bytes
+from cristae.pipeline.job import Job, Outcome, Settings, block_of
 from cristae.pipeline.keeping import note_kept, reuse, share
 from cristae.pipeline.placing import (
     digests,
@@ -36,7 +36,6 @@ from cristae.pipeline.placing import (
     make_metadata_again,
     make_sink,
     occupied,
-    placed,
     record_places,
     sweep,
 )
@@ -45,18 +44,9 @@ from cristae.pipeline.status import facts_of, places
 from cristae.pipeline.stitching import said_of_seams
 from cristae.store.bundle import write_bytes
 from cristae.store.claim import Claim
-from cristae.store.zarr_arrays import RECENT_BYTES
-
-SHARE = 0.8
-"""Of the memory there is, what the workers of a run may take unless --memory says otherwise."""
-
 
 NAMED = 8
 """Images that a sentence names at most."""
-
-RECENT_SHARE = 0.25
-"""Of what a worker may take, how much may hold chunks that were decoded."""
-
 
 COURSES = {
     "begin": "begin",
@@ -97,8 +87,8 @@ def execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
 
 def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
     start = time.monotonic()
-    cluster = parse_cluster(settings.cluster, voxel_bytes(job))
     before = gen.latest(job.state)
+    cluster = cluster_of(job, settings, _kept_block(settings, before))
     if before is None:
         fitting_block(job, settings, cluster)  # what cannot fit is refused before anything is written
     elif _finished(job, before) and _course(job, settings, _key(job), before) == "go on":
@@ -124,6 +114,8 @@ def _execute(job: Job, settings: Settings, listen: Listener) -> Outcome:
         reused = reuse(job, work, journal)
         with _recorded(generation.folder / "events.jsonl", listen) as events:
             facts = {"name": job.name, "cluster": str(cluster), "committed": journal.recovered, "retried": retried}
+            if settings.cluster == "auto" and cluster.workers < usable_cores():
+                facts["cores"] = usable_cores()
             events({"event": "start", **facts})
             if reused:
                 events({"event": "reused", "steps": reused})
@@ -173,63 +165,16 @@ def plan(job: Job, settings: Settings) -> tuple[Plan, int]:
     ------
     PlanRefused : if the blocks that were asked for do not fit.
     """
-    cluster = parse_cluster(settings.cluster, voxel_bytes(job))
-    found = gen.latest(job.state)
-    block = tuple(found.frozen["block"]) if found and not settings.fresh else fitting_block(job, settings, cluster)
+    kept = _kept_block(settings, gen.latest(job.state))
+    cluster = cluster_of(job, settings, kept)
+    block = kept or fitting_block(job, settings, cluster)
     limit = memory_limit(cluster, settings)
     return make_plan(work_of(job, block, settings, limit), cluster.threads), limit
 
 
-def memory_limit(cluster: Cluster, settings: Settings) -> int:
-    """Bytes that one worker process may take, its imports included."""
-    if settings.memory is not None:
-        return settings.memory
-    return int(SHARE * usable_memory() / max(1, cluster.processes))
-
-
-def fitting_block(job: Job, settings: Settings, cluster: Cluster) -> Shape:
-    """The block of a new run: as asked for, or the usual one, halved until a worker has room for it, where that costs least.
-
-    Raises
-    ------
-    PlanRefused : if the block that was asked for does not fit, naming one that would.
-    """
-    limit = memory_limit(cluster, settings)
-    block = block_of(job, settings)
-    chunk = settings.chunk or next((v.chunk for image in job.images for v in image.volumes.values()), block)
-    fits = block
-    needed = made = make_plan(work_of(job, block, settings, limit), cluster.threads)
-    while needed.memory > limit and max(fits) > 16:
-        halves = [
-            tuple(_halved(n, chunk[a]) if a == axis else n for a, n in enumerate(fits))
-            for axis in range(len(fits))
-            if fits[axis] > min(16, chunk[axis])
-        ]
-        plans = [make_plan(work_of(job, half, settings, limit), cluster.threads) for half in halves]
-        # Of equal ones the longest axis, so that a block stays a cube.
-        needed, fits = min(zip(plans, halves, strict=True), key=lambda one: (one[0].seconds, max(one[1]), sum(one[1])))
-    if settings.block is not None or needed.memory > limit:
-        refuse(made, limit, needed)
-    return fits
-
-
-def _halved(n: int, chunk: int) -> int:
-    """Half of n, in whole chunks as long as that is less than n."""
-    whole = -(-n // (2 * chunk)) * chunk
-    return whole if whole < n else -(-n // 2)
-
-
-def work_of(job: Job, block: Shape, settings: Settings, limit: int, generation: gen.Generation | None = None) -> Work:
-    """The facts of a run with this block shape; without a generation its own arrays lie nowhere yet.
-
-    limit : bytes that a worker process may take; some of them are for chunks that blocks share
-    """
-    frozen = {} if generation is None else generation.frozen
-    passes, targets = arranged(job, block, bool(frozen.get("pyramid", settings.pyramid)))
-    images = job.images if generation is None else placed(job, generation)
-    folder = "" if generation is None else str(generation.folder)
-    recent = min(RECENT_BYTES, int(RECENT_SHARE * limit))
-    return Work(folder, images, job.frames, passes, targets, block, settings.device, recent)
+def _kept_block(settings: Settings, before: gen.Generation | None) -> Shape | None:
+    """The block shape of a run that goes on."""
+    return tuple(before.frozen["block"]) if before is not None and not settings.fresh else None
 
 
 def outlook(job: Job, settings: Settings) -> str:

@@ -10,9 +10,8 @@ from cristae.blocks.evaluate import Answers, answer_whole, at_whole, needs
 from cristae.blocks.measure import Measure
 from cristae.blocks.stage import At, Stage
 from cristae.blocks.work import Pass, Work
-from cristae.cluster.model import parse_cluster
-from cristae.pipeline.execute import fitting_block, memory_limit, work_of
-from cristae.pipeline.job import Job, Settings, voxel_bytes
+from cristae.pipeline.fitting import cluster_of, fitting_block, memory_limit, work_of
+from cristae.pipeline.job import Job, Settings
 
 LIKELY = (0.6, 1.6)
 """Around the time of the middle block times their number: blocks at the rim are cheaper, dense ones dearer."""
@@ -29,7 +28,7 @@ class Probed:
 
 def probe(job: Job, settings: Settings) -> Probed:
     """Time the middle block of every pass, as if it were a volume of its own; what passes write is priced, not written."""
-    cluster = parse_cluster(settings.cluster, voxel_bytes(job))
+    cluster = cluster_of(job, settings)
     work = work_of(job, fitting_block(job, settings, cluster), settings, memory_limit(cluster, settings))
     made: dict[str, Array] = {}
     spent = total = 0.0
