@@ -129,7 +129,8 @@ def python(
         return _labels(said, call, _matched(ndim, tile, OVERLAP if overlap is None else overlap))
     tiling = tiling_of("python", ndim, tile, overlap, blend)
     said |= {"tile": tiling.tile, "blend": tiling.blend, "overlap": tiling.overlap}
-    cost = Cost(4.0, COST.ns_per_voxel * tiling.visits_of_read, prod(tiling.tile) * COST.bytes_per_voxel, HELD_BYTES)
+    ns, one = COST.ns_per_voxel * tiling.visits_of_read, prod(tiling.tile) * COST.bytes_per_voxel
+    cost = Cost(4.0, ns, one, HELD_BYTES)
     key = (said["source_digest"], function, repr(given), str(version), voxel_um, tiling.tile, returns)
     vote = partial(_tiled, call=call, tiling=tiling, key=key, vote=returns == "mask")
     return Stage("python", said, vote, tiling.halo, output, cost, boundary="ends")
