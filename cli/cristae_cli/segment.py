@@ -84,8 +84,9 @@ def segment(
     import sys
 
     from cristae.inference.named import model_of
+    from cristae.inference.network import require
     from cristae.pipeline.jobs import run_job
-    from cristae.pipeline.segmenting import LOOKED_AT, Wish, likeness_of, pipeline_of, remarks, require, written
+    from cristae.pipeline.segmenting import LOOKED_AT, Wish, likeness_of, pipeline_of, remarks, written
     from cristae_cli.talk import say
 
     groups = tuple(word.strip() for word in measure.split(","))
@@ -101,7 +102,7 @@ def segment(
         raise UsageError("segment was given no image; name one, or say --print for the pipeline alone")
     found = model_of(model)
     if not dry_run:
-        require(found)
+        require(found.path)
     job = run_job(pipeline, inputs, out, o.inputs(axes, voxel_um, frame_interval_s, None, time, scene, crop))
     for image in job.images[:LOOKED_AT]:
         say(likeness_of(found, image.volumes["input"], channel))

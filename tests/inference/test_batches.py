@@ -5,7 +5,7 @@ A CPU computes one tile at a time; here it is given room for more, as a GPU has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -33,14 +33,6 @@ SHAPE, TILE = (14, 42, 61), (8, 16, 24)
 RAW = {"how": "range", "low": 0, "high": 2000}
 ITEM = batches.LEAST_BYTES * 8 * 16 * 24
 """Bytes that a tile counts, of a network as small as these."""
-
-
-@pytest.fixture(autouse=True)
-def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(batches, "ROOM", dict(batches.ROOM))
-    HELD.clear()
-    yield
-    HELD.clear()
 
 
 def room(items: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -19,14 +18,6 @@ from cristae.inference.blend import HELD
 pytestmark = pytest.mark.gpu
 
 SHAPE, TILE = (24, 200, 180), (24, 64, 64)
-
-
-@pytest.fixture(autouse=True)
-def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(batches, "ROOM", dict(batches.ROOM))
-    HELD.clear()
-    yield
-    HELD.clear()
 
 
 def image(shape: tuple[int, ...] = SHAPE) -> np.ndarray:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +17,7 @@ from inference.models import LEARN, VOXEL_UM, identity, tiny, weights, with_card
 
 from cristae.errors import InvalidConfiguration, InvalidInput, MissingExtra
 from cristae.inference import build_network, card_of, load_model, save_model, unet
-from cristae.inference.card import read_card, read_tensors, written
+from cristae.inference.card import contents, read_card, read_tensors, written
 from cristae.inference.network import alone, counted
 
 torch = pytest.importorskip("torch", reason=LEARN)
@@ -215,6 +218,30 @@ def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch: 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "monai" else object())
     with pytest.raises(MissingExtra, match=r"needs monai, which is not installed; pip install 'cristae\[learn\]'"):
         build_network("BasicUNet", MONAI["BasicUNet"], 2)
+
+
+def test_weights_that_are_not_the_networks_are_refused_before_torch_is_there(tmp_path: Path) -> None:
+    card, own = read_tensors(tiny(), contents(tiny()))
+    name = next(n for n in own if n.endswith("weight"))
+    wrong = {
+        "lacks.safetensors": ({n: a for n, a in own.items() if n != name}, "and its card do not belong together"),
+        "endless.safetensors": ({**own, name: np.full_like(own[name], np.nan)}, "is not finite everywhere"),
+    }
+    script = "import sys; from cristae.inference.network import require; require(sys.argv[1]); assert 'torch' not in sys.modules"
+    for file, (tensors, said) in {**wrong, "right.safetensors": (own, "")}.items():
+        written(tmp_path / file, card, tensors)
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / file)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode == 0) == (file == "right.safetensors"), done.stderr
+        assert said in done.stderr
+        if said:
+            with pytest.raises(InvalidInput, match=said):
+                load_model(tmp_path / file)
 
 
 def test_another_file_than_was_planned_with_is_refused(tmp_path: Path) -> None:

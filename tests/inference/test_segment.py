@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,6 @@ torch = pytest.importorskip("torch", reason=LEARN)
 SHAPE = (14, 50, 61)
 LINE = "output: {{name: mito}}\nsteps:\n  - segment: {{model: {model}, {rest}}}\n"
 RAW = {"how": "range", "low": 0, "high": 2000}
-
-
-@pytest.fixture(autouse=True)
-def nothing_held() -> Iterator[None]:
-    HELD.clear()
-    yield
-    HELD.clear()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +42,6 @@ steps:
   - label: {{min_voxels: 2}}
   - measure: [shape, intensity]
 """
-
-
-@pytest.fixture(autouse=True)
-def nothing_held() -> Iterator[None]:
-    HELD.clear()
-    yield
-    HELD.clear()
 
 
 def model(voxel_um: tuple[float, ...]) -> str:

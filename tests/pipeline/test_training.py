@@ -218,7 +218,7 @@ def test_a_label_that_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("masks", "shape", "said"),
     [
-        (("00", "01", "02", "04"), (40, 40), "most images have labels of their own name, and 03 has none"),
+        (("00", "01", "02", "04"), (40, 40), "image 03 comes beside labels 04, though others share their names"),
         (
             ("00", "01", "02", "03"),
             (40, 39),

@@ -272,6 +272,27 @@ def load_model(path: str | Path, sha256: str | None = None, device: str = "cpu")
         return _loaded(str(path), sha256, device)
 
 
+def require(path: str | Path) -> None:
+    """Refuse, without torch and before anything else, what `load_model` would: for a U-Net of ours also weights that are not its own.
+
+    Raises
+    ------
+    InvalidInput : if the file is no model, or its weights are not finite or not those of its network.
+    MissingExtra : if a package is missing that the network needs.
+    """
+    card, tensors = read_tensors(path, contents(path))
+    needed("torch")
+    if card.architecture != "unet":
+        needed("monai")
+    try:
+        _need_finite(tensors)
+        if card.architecture == "unet":
+            unet.checked(card.hyper, card.ndim)
+            _need_own(path, unet.tensors(card.hyper), tensors)
+    except InvalidConfiguration as error:
+        raise InvalidInput(f"the model {path} cannot be used: {error}") from None
+
+
 _LOADING = Lock()
 
 
@@ -327,11 +348,7 @@ def _need_finite(tensors: Mapping[str, np.ndarray]) -> None:
         raise InvalidConfiguration(f"its {bad[0]} is not finite everywhere; train again")
 
 
-def _filled(path: str | Path, network: Any, tensors: Mapping[str, np.ndarray]) -> None:
-    """Weights into a network that must want just these."""
-    import torch
-
-    wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+def _need_own(path: str | Path, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> None:
     given = {name: array.shape for name, array in tensors.items()}
     if wanted != given:
         name = next(n for n in sorted({*wanted, *given}) if wanted.get(n) != given.get(n))
@@ -339,6 +356,13 @@ def _filled(path: str | Path, network: Any, tensors: Mapping[str, np.ndarray]) -
             f"{Path(path).name} and its card do not belong together: {name} is {given.get(name, 'not there')}, and the network wants "
             f"{wanted.get(name, 'none such')}"
         )
+
+
+def _filled(path: str | Path, network: Any, tensors: Mapping[str, np.ndarray]) -> None:
+    """Weights into a network that must want just these."""
+    import torch
+
+    _need_own(path, {name: tuple(t.shape) for name, t in network.state_dict().items()}, tensors)
     # A copy: the bytes of a file are read-only.
     network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
 

@@ -369,10 +369,11 @@ def _paired(data: DataEntry, voxel_um: Sequence[float], folder: Path) -> list[Pi
             f"{lone[0] if lone else Path(images[-1]).name}"
         )
     stems = [[Path(p).name.split(".")[0] for p in some] for some in (images, labels)]
-    alone = [image for image, mask in zip(*stems, strict=True) if image != mask]
-    if alone and set(stems[0]) & set(stems[1]):
+    apart = [pair for pair in zip(*stems, strict=True) if pair[0] != pair[1]]
+    if apart and set(stems[0]) & set(stems[1]):
         raise InvalidInput(
-            f"most images have labels of their own name, and {alone[0]} has none; rename them, or name only images with labels"
+            f"image {apart[0][0]} comes beside labels {apart[0][1]}, though others share their names; give images and labels of the same "
+            "names, in one order"
         )
     return [
         Picture(image, mask, f"{Path(image).name}:{t}", size, axes=data.axes, t=t, channel=data.channel)

@@ -15,14 +15,15 @@ from cristae.blocks.dispatch import Listener
 from cristae.errors import MissingExtra
 from cristae.evaluation.scores import evaluate
 from cristae.grid import BlockGrid, Box
-from cristae.inference.named import model_of, names
+from cristae.inference.named import model_path, names
+from cristae.inference.network import require
 from cristae.pipeline.execute import execute
 from cristae.pipeline.file import PipelineFile, load
 from cristae.pipeline.inputs import Inputs
 from cristae.pipeline.job import Settings
 from cristae.pipeline.jobs import run_job
 from cristae.pipeline.operations import known
-from cristae.pipeline.segmenting import Wish, pipeline_of, require
+from cristae.pipeline.segmenting import Wish, pipeline_of
 from cristae.store.volume import Volume, open_volume
 
 MODEL = "mito-3d"
@@ -71,7 +72,7 @@ def finale(
         say(f"5. no model {MODEL} comes with this cristae, so the demo ends without a network")
         return None
     try:
-        require(model_of(MODEL))
+        require(model_path(MODEL))
     except MissingExtra as error:
         say(f"5. the demo ends without a network: {error}")
         return None

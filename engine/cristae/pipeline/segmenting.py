@@ -19,7 +19,6 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from cristae.errors import InvalidConfiguration, InvalidInput
 from cristae.inference.familiarity import KEY
 from cristae.inference.named import Model, model_of
-from cristae.inference.network import load_model
 from cristae.pipeline.familiar import familiar
 from cristae.pipeline.file import NAME, Object, PipelineFile, Step
 from cristae.pipeline.objects import one_channel
@@ -153,11 +152,6 @@ def _flow(facts: dict[str, Any]) -> CommentedMap:
             out[key].fa.set_flow_style()
     out.fa.set_flow_style()
     return out
-
-
-def require(model: Model) -> None:
-    """Raise MissingExtra where a model cannot compute on this machine, and InvalidInput where its weights are not those of its network."""
-    load_model(model.path, model.sha256)
 
 
 LOOKED_AT = 3
