@@ -18,7 +18,8 @@ from inference.models import LEARN, VOXEL_UM, identity, tiny, weights, with_card
 from cristae.errors import InvalidConfiguration, InvalidInput, MissingExtra
 from cristae.inference import build_network, card_of, load_model, save_model, unet
 from cristae.inference.card import contents, read_card, read_tensors, written
-from cristae.inference.network import alone, counted
+from cristae.inference.network import counted
+from cristae.inference.process import computing
 
 torch = pytest.importorskip("torch", reason=LEARN)
 
@@ -121,7 +122,7 @@ def test_networks_of_monai_come_back_from_their_file(name: str, tmp_path: Path) 
     loaded = load_model(tmp_path / "m.safetensors")
     assert loaded.card.multiplications > 500 and loaded.card.activation_bytes > 16
     x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
-    with alone(), torch.inference_mode():
+    with computing(), torch.inference_mode():
         expected = network(torch.from_numpy(x)[None, None])[0].softmax(0).numpy()
     np.testing.assert_allclose(loaded(x), expected, rtol=0, atol=1e-6)
 
@@ -138,7 +139,7 @@ def test_a_trained_network_comes_back(tmp_path: Path) -> None:
         tmp_path / "m.safetensors", network, card_of("unet", hyper, voxel_um=(0.3, 0.1, 0.1), classes=("mito",))
     )
     x = torch.rand(4, 8, 8)
-    with alone(), torch.inference_mode():
+    with computing(), torch.inference_mode():
         expected = network.eval()(x[None, None])[0].sigmoid().numpy()
     loaded = load_model(tmp_path / "m.safetensors", sha)
     np.testing.assert_allclose(loaded(x.numpy()), expected, rtol=0, atol=1e-5)
@@ -196,8 +197,8 @@ def test_a_tile_is_the_same_bytes_in_every_thread_whatever_torch_was_set_to() ->
 def test_memory_is_not_filled_before_it_is_used_and_torch_is_left_as_it_was() -> None:
     from torch.utils import deterministic
 
-    assert deterministic.fill_uninitialized_memory, "torch fills no longer unless asked: alone() need not say so"
-    with alone():
+    assert deterministic.fill_uninitialized_memory, "torch fills no longer unless asked: computing() need not say so"
+    with computing():
         assert torch.are_deterministic_algorithms_enabled()
         assert not deterministic.fill_uninitialized_memory
     assert deterministic.fill_uninitialized_memory and not torch.are_deterministic_algorithms_enabled()

@@ -203,14 +203,46 @@ def test_finished_tiles_are_kept_within_bounds_and_made_once() -> None:
 
     def make(n: int) -> np.ndarray:
         made.append(n)
-        return np.zeros(40, np.uint8)
+        return np.zeros(6)  # 48 bytes, as long as its name
 
     for n in (0, 1, 0, 2, 0, 1):
         of_one(held, f"tile {n}", lambda n=n: make(n))  # type: ignore[misc]
     assert made == [0, 1, 2, 1], "the least recently used goes first"
     with pytest.raises(ZeroDivisionError):
         of_one(held, "bad", lambda: np.zeros(1 // 0))
-    assert of_one(held, "bad", lambda: np.ones(1)).tolist() == [1], "a failure is not kept"
+    assert of_one(held, "bad", lambda: np.ones(3)).tolist() == [1, 1, 1], "a failure is not kept"
+
+
+def test_of_a_tile_only_what_counts_is_kept() -> None:
+    held, looked = Held(1 << 20), []
+    tiling = Tiling((16, 16), blend="crop", margin=(4, 4))
+    shape = (48, 64)
+
+    def predict(tile: np.ndarray) -> np.ndarray:
+        looked.append(tile)
+        return tile.astype(np.float32)
+
+    tiles = list(tiling.meeting(Box.whole(shape), shape))
+    image = np.random.default_rng(0).integers(0, 1000, shape)
+    for _ in range(2):
+        for tile, found in predicted(tiles, lambda box: image[box.slices], predict, "key", held):
+            np.testing.assert_array_equal(found, image[tile.counts.slices])
+            assert found.base is None
+    assert len(looked) == len(tiles), "each was computed once"
+    assert held._bytes == 4 * 48 * 64, "every voxel is kept once"
+
+
+def test_tiles_that_look_alike_count_where_they_lie() -> None:
+    """At the border of a volume more of a tile counts than inside it, of voxels that may be the same."""
+    tiling, shape = Tiling((16, 16), blend="crop", margin=(4, 4)), (48, 64)
+    found = predicted(
+        tiling.meeting(Box.whole(shape), shape),
+        lambda box: np.zeros(box.shape),
+        lambda tile: tile,
+        "key",
+        Held(1 << 20),
+    )
+    assert all(part.shape == tile.counts.shape for tile, part in found)
 
 
 def test_two_threads_compute_a_tile_once() -> None:

@@ -7,6 +7,7 @@
     named           the models that come with cristae
     unet            a small network that sees a finite way, and how far
     network         networks by name; save, load, compute
+    process         what torch is told of the process: one thread, and how memory is taken
     normalisation   two numbers for a whole frame
     appearance      what a tile looks like to a network, in some thirty numbers
     familiarity     how far an image is from a model's training images

@@ -45,6 +45,9 @@ Predict = Callable[[np.ndarray], np.ndarray]
 """A tile as it was read to (*tile) float32."""
 
 Waiting = list[tuple[Tile, "Future[np.ndarray]"]]
+Name = tuple[Hashable, Box, bytes]
+"""Of what is kept: what a result depends on beside the voxels, where in the tile it counts, and a digest of the voxels."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -68,7 +71,7 @@ def one_by_one(predict: Predict) -> Together:
 def predicted(
     tiles: Iterable[Tile], look: Callable[[Box], np.ndarray], predict: Predict | Together, key: Hashable, held: Held
 ) -> Iterator[tuple[Tile, np.ndarray]]:
-    """The tiles in the order in which they come, each with its result, (*tile) float32.
+    """The tiles in the order in which they come, each with its result where it counts, float32 of the shape of `tile.counts`.
 
     look : the voxels of a box
     key : what a result depends on beside the voxels
@@ -87,29 +90,36 @@ def _begun(
     """The next tiles, those of them computed that nobody else has claimed."""
     ahead = AHEAD * how.at_once if how.at_once > 1 else 1
     waiting: Waiting = []
-    mine: dict[tuple[Hashable, bytes], np.ndarray] = {}
+    mine: dict[Name, np.ndarray] = {}
     try:
         for tile in left:
             voxels = look(tile.box)
-            name = key, blake2b(voxels.tobytes(), digest_size=16, key=str(voxels.dtype).encode()).digest()
+            digest = blake2b(voxels.tobytes(), digest_size=16, key=str(voxels.dtype).encode()).digest()
+            name = key, tile.counts.shifted(tuple(-n for n in tile.box.start)), digest
             promised, is_mine = held.claim(name)
             waiting.append((tile, promised))
             if is_mine:
                 mine[name] = voxels
                 if (known := how.known(voxels)) is not None:
-                    held.keep(name, known)
+                    held.keep(name, _part(known, name[1]))
                     del mine[name]
             if len(mine) == how.at_once or len(waiting) == ahead or (not mine and promised.done()):
                 break
         if mine:
             for name, found in zip([*mine], how.compute([*mine.values()]), strict=True):
-                held.keep(name, found)
+                held.keep(name, _part(found, name[1]))
                 del mine[name]
     except BaseException as error:
         for name in mine:
             held.lose(name, error)
         raise
     return waiting
+
+
+def _part(found: np.ndarray, inside: Box) -> np.ndarray:
+    """What is kept of a tile, in memory of its own: a view would keep the rest too."""
+    part = found[inside.slices]
+    return part if part.shape == found.shape else part.copy()
 
 
 def at_once(item_bytes: int, device: str) -> int:

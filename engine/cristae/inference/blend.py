@@ -1,7 +1,8 @@
 """Blend: tiles become one result. A box of it is the same bytes whoever asks, since the tiles, and the order of their sum, are the volume's.
 
-Tiles that neighbouring blocks share are kept for a while by each process, under a digest of their voxels: blocks that are done one
-after the other compute them once, and so do tiles that look alike, such as empty ones.
+What counts of tiles that neighbouring blocks share is kept for a while by each process, under a digest of their voxels: blocks that are
+done one after the other compute them once, and so do tiles that look alike, such as empty ones. Meanwhile the memory that a network
+gives back after one tile is kept for the next.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from threading import Lock
 import numpy as np
 
 from cristae.blocks.stage import At
+from cristae.cluster.allocation import freed_kept
 from cristae.filters.edge import reflected
 from cristae.grid import Box, Shape
 from cristae.inference.batches import Predict, Together, predicted
@@ -36,16 +38,17 @@ def blended(array: np.ndarray, at: At, tiling: Tiling, predict: Predict | Togeth
     def look(box: Box) -> np.ndarray:
         return taken(array, at.reads[0], box, shape)
 
-    for tile, found in predicted(tiling.meeting(at.out, shape), look, predict, key, HELD):
-        shared = tile.counts.intersect(at.out)
-        here, there = shared.within(at.out), shared.within(tile.box)
-        if share is None:
-            total[here] = found[there]
-        else:
-            weight = weights(tiling)[there]
-            with np.errstate(under="ignore"):
-                total[here] += weight * found[there]
-            share[here] += weight
+    with freed_kept():
+        for tile, found in predicted(tiling.meeting(at.out, shape), look, predict, key, HELD):
+            shared = tile.counts.intersect(at.out)
+            here, seen = shared.within(at.out), found[shared.within(tile.counts)]
+            if share is None:
+                total[here] = seen
+            else:
+                weight = weights(tiling)[shared.within(tile.box)]
+                with np.errstate(under="ignore"):
+                    total[here] += weight * seen
+                share[here] += weight
     if share is not None:
         with np.errstate(under="ignore"):
             total /= share

@@ -6,7 +6,7 @@ torch is imported when a learner is made.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from cristae.errors import InvalidConfiguration
 from cristae.inference.card import Card
 from cristae.inference.losses import LOSSES
 from cristae.inference.network import build_network, laid_out, needed
+from cristae.inference.process import computing
 
 
 class Learner:
@@ -60,18 +61,9 @@ class Learner:
         several = device == "cuda" and torch.cuda.device_count() > 1
         self.module = torch.nn.DataParallel(self.network) if several else self.network
 
-    @contextmanager
-    def computing(self, threads: int) -> Iterator[None]:
-        """So many threads and deterministic algorithms; afterwards what was set before."""
-        torch = self.torch
-        before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(self.device.type == "cpu")
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before[0])
-            torch.use_deterministic_algorithms(before[1])
+    def computing(self, threads: int) -> AbstractContextManager[None]:
+        """On a CPU so many threads and deterministic algorithms; afterwards what was set before."""
+        return computing(threads) if self.device.type == "cpu" else nullcontext()
 
     def step(self, images: np.ndarray, masks: np.ndarray, rate: float) -> float:
         """One step on a batch; the loss before it."""

@@ -7,9 +7,7 @@ GPU, one thread, deterministic algorithms, weights that do not change. A process
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -24,6 +22,7 @@ from cristae.errors import InvalidConfiguration, InvalidInput, MissingExtra
 from cristae.inference import unet
 from cristae.inference.batches import LEAST_BYTES, at_once, in_batches
 from cristae.inference.card import Card, contents, read_tensors, written
+from cristae.inference.process import computing, exact_on_gpu, in_huge_pages
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ def build_network(architecture: str, hyper: Mapping[str, Any], ndim: int) -> Any
     if architecture not in ARCHITECTURES:
         raise InvalidConfiguration(f"there is no architecture {architecture}; there are {', '.join(ARCHITECTURES)}")
     needed("torch")
+    in_huge_pages()
     try:
         return ARCHITECTURES[architecture].build(hyper, ndim)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError) as error:
@@ -214,7 +214,7 @@ class Network:
             return [turned(found[n : n + 1], flipped) for n, (_, flipped) in enumerate(some)]
 
         total: list[Any] = [None] * len(tiles)
-        with alone(), torch.inference_mode():
+        with computing(), torch.inference_mode():
             every = in_batches(run, jobs, space, self._bytes(space), self.device)
             for (n, _), found in zip(jobs, every, strict=True):
                 total[n] = found if total[n] is None else total[n] + found
@@ -318,7 +318,7 @@ def _loaded(path: str, sha256: str, device: str) -> Network:
     except InvalidConfiguration as error:
         raise InvalidInput(f"the model {path} cannot be used: {error}") from None
     if device != "cpu":
-        _exact_on_gpu()
+        exact_on_gpu()
     ready = ARCHITECTURES[card.architecture].folded(network.eval().requires_grad_(False))
     return Network(card, laid_out(ready, card, device), device)
 
@@ -330,16 +330,6 @@ def laid_out(network: Any, card: Card, device: str) -> Any:
     if device == "cpu" and card.ndim in ARCHITECTURES[card.architecture].together:
         network = network.to(memory_format=torch.channels_last if card.ndim == 2 else torch.channels_last_3d)
     return network.to(device)
-
-
-def _exact_on_gpu() -> None:
-    """Single precision as it is on a CPU, and one way of computing it: no shorter mantissas, no kernels chosen by a race."""
-    import torch
-
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
 
 
 def _need_finite(tensors: Mapping[str, np.ndarray]) -> None:
@@ -365,36 +355,3 @@ def _filled(path: str | Path, network: Any, tensors: Mapping[str, np.ndarray]) -
     _need_own(path, {name: tuple(t.shape) for name, t in network.state_dict().items()}, tensors)
     # A copy: the bytes of a file are read-only.
     network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
-
-
-_ALONE = Lock()
-_BUSY: list[Any] = [0, False, True]  # callers inside, and what was set before the first came
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """One thread for each caller, and deterministic algorithms; afterwards what was set before. Threads may be inside together.
-
-    torch then also writes NaN into all memory before it is used, to show up who reads it unwritten: a tenth of the time of a small U-Net.
-    Our networks read nothing unwritten, and the tests compare bytes.
-    """
-    import torch
-    from torch.utils import deterministic
-
-    threads = torch.get_num_threads()  # a thread's own number
-    with _ALONE:
-        if _BUSY[0] == 0:
-            _BUSY[1:] = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
-            torch.use_deterministic_algorithms(True)
-            deterministic.fill_uninitialized_memory = False
-        _BUSY[0] += 1
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        with _ALONE:
-            _BUSY[0] -= 1
-            if _BUSY[0] == 0:
-                torch.use_deterministic_algorithms(_BUSY[1])
-                deterministic.fill_uninitialized_memory = _BUSY[2]
