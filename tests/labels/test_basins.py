@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from skimage.segmentation import watershed
 from cristae.blocks.evaluate import whole
 from cristae.errors import InvalidConfiguration
 from cristae.filters import heights
-from cristae.labels import label, split
+from cristae.labels import basins_kernel, label, split
 from cristae.labels.basins_kernel import distances
 from cristae.pipeline.job import Settings
 
@@ -198,3 +199,36 @@ def test_nothing_may_join_again_what_was_parted(tmp_path: Path, between: str) ->
     text = PIPELINE.format(how="{min_separation_um: 1.0}").replace("  - label:", f"  - {between}\n  - label:")
     with pytest.raises(InvalidConfiguration, match="after split would join what it parted"):
         main_job(cell, text=text)
+
+
+@pytest.mark.parametrize("connectivity", [1, 2, 3])
+def test_parts_are_counted_as_the_plain_way_counts_it(connectivity: int) -> None:
+    block = np.random.default_rng(8).random((6, 7, 8)) < 0.2
+    raw, n = ndimage.label(block, ndimage.generate_binary_structure(3, connectivity))
+    shuffled = np.concatenate(([0], 1 + np.random.default_rng(9).permutation(n))).astype(np.uint32)[raw]
+    for ids, count in product((raw, shuffled), (basins_kernel.census, basins_kernel.census.py_func)):
+        order, first, voxels = np.zeros(n + 1, np.uint32), np.zeros(n, np.int64), np.zeros(n, np.uint32)
+        count(ids.reshape(-1), order, first, voxels)
+        names, begin, sizes = np.unique(order[ids], return_index=True, return_counts=True)
+        np.testing.assert_array_equal(names[names > 0], np.arange(1, n + 1))
+        np.testing.assert_array_equal(first, begin[names > 0])
+        np.testing.assert_array_equal(voxels, sizes[names > 0])
+        assert (np.diff(first) > 0).all()
+
+
+@pytest.mark.parametrize("wrong", [[0, 3, 1, 2], [0, 1, 1, 0]])
+def test_raw_ids_that_are_not_all_there_are_noticed(wrong: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"lies above|not there"):
+        basins_kernel.census(
+            np.array(wrong, np.uint16), np.zeros(3, np.uint32), np.zeros(2, np.int64), np.zeros(2, np.uint32)
+        )
+
+
+def test_relabel_compiled_and_plain_agree() -> None:
+    raw = np.array([[[0, 3, 3], [1, 0, 2]]], np.uint16)
+    ids = np.array([7, 0, 9], np.uint32)  # of the first, second and third id met: 3, 1, 2
+    for kernel in (basins_kernel.relabel, basins_kernel.relabel.py_func):
+        out = np.full((1, 2, 6), 99, np.uint32)
+        kernel(raw, ids, np.array([0, -1, -1, -1], np.int64), out[:, :, ::2])
+        assert out[..., ::2].tolist() == [[[0, 7, 7], [0, 0, 9]]]
+        assert (out[..., 1::2] == 99).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -212,17 +211,6 @@ def test_memory_order_and_views_do_not_matter() -> None:
     want = whole(image, 3)
     for same in (np.asfortranarray(image), np.repeat(image, 2, axis=2)[:, :, ::2]):
         np.testing.assert_array_equal(Run.of(stage_for(image), same, (5, 6, 7)).result, want)
-
-
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_without_cc3d_the_ids_are_the_same(monkeypatch: pytest.MonkeyPatch, multilabel: bool) -> None:
-    for seed in (2, 3, 5, 6):
-        image, block, connectivity = case(seed, levels=3)
-        stage = stage_for(image, connectivity=connectivity, multilabel=multilabel)
-        want = Run.of(stage, image, block).result
-        with monkeypatch.context() as patched:
-            patched.setitem(sys.modules, "cc3d", None)
-            np.testing.assert_array_equal(Run.of(stage, image, block).result, want)
 
 
 def test_a_volume_in_micrometres_is_a_number_of_voxels() -> None:

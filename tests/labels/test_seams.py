@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from cristae.blocks.measure import Measure, Partial
 from cristae.blocks.stage import At
 from cristae.grid import BlockGrid
 from cristae.labels import seams_kernel
-from cristae.labels.seams import components, label_faces, label_ids, merge_faces, merge_pairs, neighbours
+from cristae.labels.seams import label_faces, label_ids, merge_faces, merge_pairs, neighbours
 
 
 def partials(multilabel: bool = False) -> tuple[list[Partial], list[Partial]]:
@@ -86,39 +84,6 @@ def test_neighbours_are_mutual(ndim: int, connectivity: int, most: int) -> None:
     for index in range(len(grid)):
         for offset, other in neighbours(grid, index, connectivity):
             assert (tuple(-d for d in offset), index) in list(neighbours(grid, other, connectivity))
-
-
-@pytest.mark.parametrize("connectivity", [1, 2, 3])
-def test_a_block_is_counted_as_the_plain_way_counts_it(connectivity: int) -> None:
-    block = np.random.default_rng(8).random((6, 7, 8)) < 0.2
-    raw, n = components(block, connectivity, False)
-    shuffled = np.concatenate(([0], 1 + np.random.default_rng(9).permutation(n))).astype(np.uint32)[raw]
-    for ids, count in product((raw, shuffled), (seams_kernel.census, seams_kernel.census.py_func)):
-        order, first, voxels = np.zeros(n + 1, np.uint32), np.zeros(n, np.int64), np.zeros(n, np.uint32)
-        count(ids.reshape(-1), order, first, voxels)
-        names, begin, sizes = np.unique(order[ids], return_index=True, return_counts=True)
-        np.testing.assert_array_equal(names[names > 0], np.arange(1, n + 1))
-        np.testing.assert_array_equal(first, begin[names > 0])
-        np.testing.assert_array_equal(voxels, sizes[names > 0])
-        assert (np.diff(first) > 0).all()
-
-
-@pytest.mark.parametrize("wrong", [[0, 3, 1, 2], [0, 1, 1, 0]])
-def test_a_library_that_miscounts_is_noticed(wrong: list[int]) -> None:
-    with pytest.raises(ValueError, match="labelling library"):
-        seams_kernel.census(
-            np.array(wrong, np.uint16), np.zeros(3, np.uint32), np.zeros(2, np.int64), np.zeros(2, np.uint32)
-        )
-
-
-def test_relabel_compiled_and_plain_agree() -> None:
-    raw = np.array([[[0, 3, 3], [1, 0, 2]]], np.uint16)
-    ids = np.array([7, 0, 9], np.uint32)  # of the first, second and third id met: 3, 1, 2
-    for kernel in (seams_kernel.relabel, seams_kernel.relabel.py_func):
-        out = np.full((1, 2, 6), 99, np.uint32)
-        kernel(raw, ids, np.array([0, -1, -1, -1], np.int64), out[:, :, ::2])
-        assert out[..., ::2].tolist() == [[[0, 7, 7], [0, 0, 9]]]
-        assert (out[..., 1::2] == 99).all()
 
 
 @pytest.mark.parametrize("reach", [0, 1, 2])

@@ -162,7 +162,8 @@ def test_another_body_of_a_kernel_is_another_stage(room: Callable[[str, str], Mo
         (gaussian(0.1, voxel_um=VOXEL_UM), "cristae.filters.gaussian_kernel"),
         (ridge(0.2, voxel_um=VOXEL_UM), "cristae.filters.ridge_kernel"),
         (ridge(0.2, voxel_um=VOXEL_UM), "cristae.filters.ridge_plain"),
-        (label(voxel_um=VOXEL_UM), "cristae.labels.seams_kernel"),
+        (label(voxel_um=VOXEL_UM), "cristae.labels.runs_kernel"),
+        (label(voxel_um=VOXEL_UM).asks["ids"], "cristae.labels.seams_kernel"),
         (label(voxel_um=VOXEL_UM).asks["ids"], "cristae.labels.union"),
         (label(voxel_um=VOXEL_UM).asks["ids"], "cristae.labels.union_kernel"),
         (shape(voxel_um=VOXEL_UM), "cristae.morphology.moments_kernel"),
@@ -223,5 +224,5 @@ def test_a_generation_whose_facts_were_never_written_is_none(tmp_path: Path) -> 
 
 def test_versions_name_what_a_result_may_depend_on() -> None:
     found = gen.versions()
-    assert {"python", "numpy", "numba", "zarr", "connected-components-3d"} <= set(found)
+    assert {"python", "numpy", "numba", "zarr"} <= set(found)
     assert found["numpy"] == np.__version__

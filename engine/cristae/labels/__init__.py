@@ -7,11 +7,12 @@
     saddles      by a network's probability, summits that only a shallow saddle parts being one
     flood        the stage `flood`: an image parted into the basins of its dark places
     holding      objects within others; a pipeline names it by `within:` of an object
+    runs         the components of one block, as runs of voxels
     seams        what a block tells its neighbours, and which of their components touch
     union        one canonical id for every component
 
-Compiled loops live beside them: `seams_kernel`, `basins_kernel`, `saddles_kernel` and `flood_kernel` over voxels, `union_kernel` over
-ids.
+Compiled loops live beside them: `runs_kernel`, `seams_kernel`, `basins_kernel`, `saddles_kernel` and `flood_kernel` over voxels,
+`union_kernel` over ids.
 """
 
 from collections.abc import Callable, Mapping

@@ -27,6 +27,7 @@ from cristae.blocks.stage import At, Cost
 from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box, Halo, no_halo
 from cristae.labels.components import relabelled
+from cristae.labels.runs import solid
 from cristae.labels.seams import (
     face,
     face_layers,
@@ -35,8 +36,6 @@ from cristae.labels.seams import (
     merge_faces,
     merge_pairs,
     number_blocks,
-    provisional,
-    solid,
 )
 from cristae.labels.union import Canonical
 
@@ -167,7 +166,7 @@ def _climbs(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb
 def told(raw: np.ndarray, n: int, steps: np.ndarray, at: At) -> tuple[np.ndarray, Partial]:
     """Provisional ids of the core, and what others must know of its parts, but for where summits lie that far steps lead to."""
     order, begin, voxels = provisional(raw, n)
-    ids = order[raw]
+    ids: np.ndarray = order[raw]
     return ids, {
         "block": np.array([at.index], np.int64),
         "count": np.array([n], np.int64),
@@ -176,8 +175,29 @@ def told(raw: np.ndarray, n: int, steps: np.ndarray, at: At) -> tuple[np.ndarray
         "from": in_volume(steps[:, 0], at),
         "from_id": ids.reshape(-1)[steps[:, 0]],
         "to": steps[:, 1],
-        **face_layers(raw, order, at),
+        **face_layers(lambda axis, side: ids.take([-side], axis), at),
     }
+
+
+def provisional(raw: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of raw ids 1..n: the provisional id of each, (n + 1,); flat index of the first voxel, and voxels, (n,) in their order."""
+    from cristae.labels.basins_kernel import census
+
+    order, begin, voxels = np.zeros(n + 1, np.uint32), np.zeros(n, np.int64), np.zeros(n, np.uint32)
+    census(raw.reshape(-1), order, begin, voxels)
+    return order, begin, voxels
+
+
+def painter(raw: np.ndarray, n: int) -> Callable[[np.ndarray, np.ndarray], None]:
+    """What writes `table[id]`, by provisional id, where `raw` has ids 1..n."""
+    from cristae.labels.basins_kernel import relabel
+
+    def paint(table: np.ndarray, out: np.ndarray) -> None:
+        met = np.full(n + 1, -1, np.int64)
+        met[0] = 0
+        relabel(solid(raw), table[1:], met, solid(out))
+
+    return paint
 
 
 def _meetings(*, at: At, answers: Mapping[str, Answer]) -> Partial:
@@ -230,4 +250,4 @@ def _at_face(part: Partial, at: At, other: int, goal: np.ndarray) -> np.ndarray:
 def parted(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Climb) -> Array:
     """`apply` of the stage: canonical ids of a block."""
     raw, n, _, _ = climb(array, at)
-    return namespace(array).asarray(relabelled(raw, n, at, answers))
+    return namespace(array).asarray(relabelled(painter(raw, n), at, answers))

@@ -4,6 +4,7 @@
     order       voxels by height, equal ones by raster index, so that no two are alike
     summit      a voxel of the foreground with no higher one among its 26 neighbours
     core        the voxels a block answers for, [low, high) of the array; the array ends short of their reach only with the volume
+    raw         parts of a block as they were found: 1..n in any order, 0 is ground; `census` checks that, `relabel` relies on it
 
 Indices of voxels are flat, of the array; a box keeps the volume's raster order.
 """
@@ -233,3 +234,57 @@ def gathered(
             ids[above] = count
         ids[at] = ids[above]
     return ids, count, out
+
+
+@njit(nogil=True, cache=True)
+def census(raw: np.ndarray, order: np.ndarray, first: np.ndarray, voxels: np.ndarray) -> None:
+    """Provisional ids, first voxels and sizes of the components of a block.
+
+    raw : (voxels,) unsigned, flat.
+    order : (n + 1,) uint32 zeros; becomes the provisional id of each raw id.
+    first, voxels : (n,) int64 and uint32 zeros; become the flat index of the first voxel, and the number of voxels.
+
+    Raises
+    ------
+    ValueError : if `raw` holds other than 1..n, each somewhere.
+    """
+    # Four counters an id, taken in turn: one would make each voxel wait for the addition of the one before it.
+    counts = np.zeros((4, order.size), np.uint32)
+    found = 0
+    order[0] = 1
+    for i in range(raw.size):
+        v = raw[i]
+        if v >= order.size:
+            raise ValueError("an id lies above their count")
+        counts[i & 3, v] += 1
+        if order[v] == 0:
+            first[found] = i
+            found += 1
+            order[v] = found
+    order[0] = 0
+    if found != first.size:
+        raise ValueError("some of the ids are not there")
+    for v in range(1, order.size):
+        voxels[order[v] - 1] = counts[0, v] + counts[1, v] + counts[2, v] + counts[3, v]
+
+
+@njit(nogil=True, cache=True)
+def relabel(raw: np.ndarray, ids: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
+    """Write the canonical id of each voxel.
+
+    raw : (z, y, x) unsigned.
+    ids : (n,) canonical ids, in provisional order.
+    table : (n + 1,) int64, 0 and then -1 for ids not met yet; changed in place.
+    out : (z, y, x) of the type of `ids`, any strides.
+    """
+    met = 0
+    for z in range(raw.shape[0]):
+        for y in range(raw.shape[1]):
+            line, target = raw[z, y], out[z, y]
+            for x in range(line.size):
+                v = table[line[x]]
+                if v < 0:
+                    v = ids[met]
+                    met += 1
+                    table[line[x]] = v
+                target[x] = v

@@ -8,7 +8,7 @@ which components are one, again to write the canonical ids. That is cheaper than
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, pi, prod
 
@@ -19,7 +19,8 @@ from cristae.blocks.measure import Answer
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.errors import InvalidConfiguration
 from cristae.grid import no_halo
-from cristae.labels.seams import beyond, components, label_faces, label_ids, rim_of, solid
+from cristae.labels.runs import components
+from cristae.labels.seams import beyond, label_faces, label_ids, rim_of
 
 
 def label(
@@ -135,26 +136,25 @@ class Components:
     multilabel: bool
 
     def __call__(self, mask: Array, *, at: At, answers: Mapping[str, Answer]) -> Array:
-        raw, n = components(mask[at.core.within(at.reads[0])], self.connectivity, self.multilabel)
-        return namespace(mask).asarray(relabelled(raw, n, at, answers))
+        runs = components(mask[at.core.within(at.reads[0])], self.connectivity, self.multilabel)
+        return namespace(mask).asarray(relabelled(runs.paint, at, answers))
 
 
-def relabelled(raw: np.ndarray, n: int, at: At, answers: Mapping[str, Answer]) -> np.ndarray:
-    """Canonical ids of `at.out`: of the core, whose raw ids are 1..n in any order, and beyond it from the neighbours' faces.
+def relabelled(paint: Callable[[np.ndarray, np.ndarray], None], at: At, answers: Mapping[str, Answer]) -> np.ndarray:
+    """Canonical ids of `at.out`: of the core, and beyond it from the neighbours' faces.
 
+    paint : writes `table[id]`, by provisional id, into an array of the core's shape that is 0 so far
     answers : `ids`, the canonical id of each provisional one, and `faces`, what the blocks told of them
     """
-    from cristae.labels.seams_kernel import relabel
-
     whole = rim_of(at)
     ids, offset = answers["ids"].arrays["map"], answers["ids"].arrays["offset"]
-    table = np.full(n + 1, -1, np.int64)
-    table[0] = 0
+
+    def table(block: int) -> np.ndarray:
+        return np.concatenate((np.zeros(1, ids.dtype), ids[offset[block] : offset[block + 1]]))
+
     out = np.zeros(whole.shape, ids.dtype)
-    mine = ids[offset[at.index] : offset[at.index + 1]]
-    relabel(solid(raw), mine, table, solid(out[at.core.within(whole)]))
+    paint(table(at.index), out[at.core.within(whole)])
     for other, there, layer in beyond(at, whole, answers["faces"].parts) if whole != at.core else ():
         if layer is not None:
-            theirs = np.concatenate((np.zeros(1, ids.dtype), ids[offset[other] : offset[other + 1]]))
-            out[there.within(whole)] = theirs[layer]
+            out[there.within(whole)] = table(other)[layer]
     return out[at.out.within(whole)]

@@ -17,15 +17,14 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost, Spec, Stage
 from cristae.errors import InvalidConfiguration
 from cristae.grid import no_halo
+from cristae.labels.runs import components
 from cristae.labels.seams import (
     Faces,
     Meetings,
     beyond,
-    components,
     merge_faces,
     merge_pairs,
     number_blocks,
-    provisional,
     rim_of,
 )
 
@@ -122,10 +121,10 @@ def _fill(mask: Array, *, at: At, answers: Mapping[str, Answer], connectivity: i
     whole = rim_of(at)
     hole, offset = answers["holes"].arrays["hole"], answers["holes"].arrays["offset"]
     ground = to_host(mask[at.core.within(at.reads[0])]) == 0
-    raw, n = components(ground, connectivity, multilabel=False)
-    order, _, _ = provisional(raw, n)
-    out = np.empty(whole.shape, bool)
-    out[at.core.within(whole)] = _filled(hole, offset, at.index)[order][raw]
+    out = np.ones(whole.shape, bool)
+    components(ground, connectivity, multilabel=False).paint(
+        _filled(hole, offset, at.index), out[at.core.within(whole)]
+    )
     for other, there, layer in beyond(at, whole, answers["faces"].parts):
         out[there.within(whole)] = True if layer is None else _filled(hole, offset, other)[layer]
     return namespace(mask).asarray(out[at.out.within(whole)])

@@ -26,8 +26,9 @@ from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost
 from cristae.errors import InvalidInput
 from cristae.grid import Halo
-from cristae.labels.basins import asked, out_of, steps_met, told, window
+from cristae.labels.basins import asked, out_of, painter, steps_met, told, window
 from cristae.labels.components import relabelled
+from cristae.labels.runs import solid
 from cristae.labels.seams import (
     ahead,
     face,
@@ -36,7 +37,6 @@ from cristae.labels.seams import (
     merge_faces,
     merge_pairs,
     sides,
-    solid,
 )
 from cristae.labels.union import canonical
 
@@ -254,4 +254,4 @@ class Joined:
 def parted(array: Array, *, at: At, answers: Mapping[str, Answer], climb: Ascent) -> Array:
     """`apply` of the stage: canonical ids of a block. It stands here, not in `basins`, for the key of a run to see this module."""
     raw, n, _, _ = climb(array, at)
-    return namespace(array).asarray(relabelled(raw, n, at, answers))
+    return namespace(array).asarray(relabelled(painter(raw, n), at, answers))

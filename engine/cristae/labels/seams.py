@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cristae.array import Array, to_host
 from cristae.blocks.measure import Answer, Measure, Partial
 from cristae.blocks.stage import At, Cost
-from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box, Shape, no_halo
+from cristae.labels.runs import components
 from cristae.labels.union import Canonical
 
 Answers = Mapping[str, Answer]
@@ -69,67 +69,6 @@ def label_ids(ndim: int, connectivity: int, multilabel: bool, min_voxels: int) -
     )
 
 
-def components(block: Array, connectivity: int, multilabel: bool) -> tuple[np.ndarray, int]:
-    """Raw ids of the components of one block: 1..n in the labelling library's own order, and n.
-
-    Parameters
-    ----------
-    block : (z, y, x) or (y, x), boolean or integer
-    connectivity : axes that may differ between touching voxels
-    multilabel : equal values join; otherwise whatever is not 0
-
-    Returns
-    -------
-    C-contiguous unsigned (or int32) array of the block's shape, on the host.
-
-    Raises
-    ------
-    InvalidInput : if the voxels are not integers.
-
-    Notes
-    -----
-    cc3d where it is installed, else scipy, three times slower: the same components, numbered differently.
-    """
-    host = np.ascontiguousarray(to_host(block))
-    if host.dtype.kind not in "biu":
-        raise InvalidInput(f"label expects a mask or integers, got {host.dtype.name}; threshold it first")
-    if host.dtype.kind != "b" and not multilabel:
-        host = host != 0
-    try:
-        import cc3d
-    except ImportError:
-        return _components_scipy(host, connectivity)
-    # Bytes, never booleans: on those cc3d 4.1.1 takes a shortcut that fails on lines one voxel wide and, in 2D with 8
-    # neighbours, gives ids to background. Signed, since it fails on values from 2**63; only equality counts.
-    native = host.astype(host.dtype.newbyteorder("="), copy=False).view(f"i{host.dtype.itemsize}")
-    if not native.flags.writeable:  # a memory map; cc3d asks for a buffer it may write to
-        native = native.copy()
-    raw, n = cc3d.connected_components(native, connectivity=_NEIGHBOURS[host.ndim, connectivity], return_N=True)
-    return np.ascontiguousarray(raw), n
-
-
-_NEIGHBOURS: Mapping[tuple[int, int], Literal[4, 6, 8, 18, 26]] = {
-    (2, 1): 4,
-    (2, 2): 8,
-    (3, 1): 6,
-    (3, 2): 18,
-    (3, 3): 26,
-}
-"""How many voxels touch one, by axes of the volume and connectivity."""
-
-
-def _components_scipy(block: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
-    from scipy import ndimage
-
-    structure = ndimage.generate_binary_structure(block.ndim, connectivity)
-    raw, n = np.zeros(block.shape, np.uint32), 0
-    for value in np.unique(block[block != 0]):
-        here, found = ndimage.label(block == value, structure)
-        raw += np.where(here > 0, here + n, 0).astype(np.uint32)
-        n += int(found)
-    return raw, n
-
-
 @dataclass(frozen=True, slots=True)
 class Faces:
     """`partial` of label_faces; with `borders` it also says which components lie at a face of the volume (`open`)."""
@@ -140,23 +79,23 @@ class Faces:
 
     def __call__(self, mask: Array, *, at: At, answers: Answers) -> Partial:
         block = mask[at.core.within(at.reads[0])]
-        raw, n = components(block, self.connectivity, self.multilabel)
-        order, begin, voxels = provisional(raw, n)
+        runs = components(block, self.connectivity, self.multilabel)
+        n = runs.first.size
         partial: Partial = {
             "block": np.array([at.index], np.int64),
             "count": np.array([n], np.int64),
-            "first": in_volume(begin, at),
-            "voxels": voxels,
+            "first": in_volume(runs.first, at),
+            "voxels": runs.voxels,
         }
         if self.multilabel:
-            partial["value"] = to_host(block)[np.unravel_index(begin, raw.shape)].astype(np.int64)
+            partial["value"] = to_host(block)[np.unravel_index(runs.first, runs.shape)].astype(np.int64)
         if self.borders:
             partial["open"] = np.zeros(n, bool)
         for axis, side, outermost in sides(at) if self.borders else ():
             if outermost:
-                there = order[np.unique(raw.take(-side, axis))]
+                there = np.unique(runs.layer(axis, side))
                 partial["open"][there[there > 0] - 1] = True
-        return partial | face_layers(raw, order, at)
+        return partial | face_layers(runs.layer, at)
 
 
 def in_volume(flat: np.ndarray, at: At) -> np.ndarray:
@@ -166,26 +105,12 @@ def in_volume(flat: np.ndarray, at: At) -> np.ndarray:
     return np.ravel_multi_index(shifted, at.grid.shape).astype(np.int64, copy=False)
 
 
-def solid(array: np.ndarray) -> np.ndarray:
-    """A plane as a volume one voxel thick; a view."""
-    return array if array.ndim == 3 else array[np.newaxis]
-
-
-def face_layers(raw: np.ndarray, order: np.ndarray, at: At) -> Partial:
-    """The outer layers of a block's provisional ids, as `face` reads them."""
+def face_layers(layer: Callable[[int, int], np.ndarray], at: At) -> Partial:
+    """The outer layers of a block, as `face` reads them. layer : provisional ids, uint32, of the first or last layer on an axis"""
     return {
-        f"face_{axis}{side}": _packed(None if outermost else raw.take(-side, axis), order)
+        f"face_{axis}{side}": np.empty(0, np.uint8) if outermost else _packed(layer(axis, side))
         for axis, side, outermost in sides(at)
     }
-
-
-def provisional(raw: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of raw ids 1..n: the provisional id of each, (n + 1,); flat index of the first voxel, and voxels, (n,) in their order."""
-    from cristae.labels.seams_kernel import census
-
-    order, begin, voxels = np.zeros(n + 1, np.uint32), np.zeros(n, np.int64), np.zeros(n, np.uint32)
-    census(raw.reshape(-1), order, begin, voxels)
-    return order, begin, voxels
 
 
 def sides(at: At) -> Iterator[tuple[int, int, bool]]:
@@ -195,10 +120,10 @@ def sides(at: At) -> Iterator[tuple[int, int, bool]]:
         yield axis, 1, k == count - 1
 
 
-def _packed(layer: np.ndarray | None, order: np.ndarray) -> np.ndarray:
-    if layer is None or not layer.any():
+def _packed(layer: np.ndarray) -> np.ndarray:
+    if not layer.any():
         return np.empty(0, np.uint8)
-    return np.frombuffer(import_module("numcodecs").LZ4().encode(order[layer]), np.uint8)
+    return np.frombuffer(import_module("numcodecs").LZ4().encode(np.ascontiguousarray(layer)), np.uint8)
 
 
 def face(part: Partial, grid: BlockGrid, index: int, axis: int, side: int) -> np.ndarray | None:
