@@ -74,7 +74,7 @@ def described(labels: np.ndarray) -> Mapping[str, Any]:
 
 
 PEERS = (
-    Tool("cristae", cristae, packages=("cristae", "connected-components-3d", "zarr", "distributed", "numba")),
+    Tool("cristae", cristae, packages=("cristae", "zarr", "distributed", "numba")),
     Tool("cc3d in memory", cc3d, packages=("connected-components-3d",)),
     Tool("scipy in memory", scipy, packages=("scipy",)),
 )

@@ -78,7 +78,7 @@ def nellie(*names: str) -> Callable[[Turn], Mapping[str, Any]]:
     return run
 
 
-OURS = ("cristae", "zarr", "numba", "connected-components-3d", "polars", "dask")
+OURS = ("cristae", "zarr", "numba", "polars", "dask")
 LABELS, TABLES = ("filter", "label"), ("filter", "label", "network", "markers", "features")
 NELLIE: dict[str, Any] = {
     "needs": ("nellie",),

@@ -182,6 +182,8 @@ def ask(question: Question) -> None:
     if options.small:
         print("--small shows that everything runs; its ratios say nothing")
     tools = [t for t in question.tools if options.only is None or t.name in options.only]
+    if not tools:
+        sys.exit(f"no tool is called {', '.join(options.only)}; there are {'; '.join(t.name for t in question.tools)}")
     with ExitStack() as stack:
         place = options.tmp or stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         inputs = _inputs(question, sizes, Path(place))

@@ -113,6 +113,7 @@ def run_batch(order: Order) -> Report:
                 if behind:
                     _settle(behind.pop(), report, partials, kept)
                 behind.append((block, writer.submit(job.write, block, array), found, empty))
+                del array  # it is the writer's, and gone as soon as it is written
             except Exception as error:
                 report.failed.append(classify(block, job.blamed(error, block)))
         for item in behind:

@@ -38,7 +38,6 @@ PACKAGES = (
     "scikit-image",
     "zarr",
     "numba",
-    "connected-components-3d",
     "dask",
     "torch",
     "monai",

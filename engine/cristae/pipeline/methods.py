@@ -15,7 +15,7 @@ from cristae.pipeline.operations import stages
 from cristae.store.projected import Projected
 from cristae.store.volume import Volume
 
-NAMED = ("numpy", "scipy", "scikit-image", "connected-components-3d")
+NAMED = ("numpy", "scipy", "scikit-image")
 """Packages whose algorithms decide a result, beside our own."""
 
 OF_STEPS = {"segment": ("torch", "monai")}

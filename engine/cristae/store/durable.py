@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -30,18 +31,27 @@ def digest(data: bytes | memoryview) -> str:
     return blake2b(data, digest_size=16).hexdigest()
 
 
-def put_file(path: Path, data: bytes | memoryview) -> Put:
-    """Store `data` at `path`, durably and whole.
+def put_file(path: Path, data: bytes) -> Put:
+    """Store `data` at `path`, durably and whole."""
+    return put_pieces(path, [data])
+
+
+def put_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> Put:
+    """Store what comes piece by piece at `path`, durably and whole; no more than a piece is held.
 
     Raises
     ------
     CristaeError : if the disk, or the user's quota on it, is full.
     """
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    seen, nbytes = blake2b(digest_size=16), 0
     try:
         _make_folder(path.parent)
         with temporary.open("xb") as f:
-            f.write(data)
+            for piece in pieces:
+                seen.update(piece)
+                nbytes += len(piece)
+                f.write(piece)
             f.flush()
             os.fsync(f.fileno())
         temporary.replace(path)
@@ -49,11 +59,11 @@ def put_file(path: Path, data: bytes | memoryview) -> Put:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CristaeError(
-                f"the disk is full: {len(data)} bytes did not fit for {path}; make room, and the same command resumes"
+                f"the disk is full: {path} did not fit; make room, and the same command resumes"
             ) from error
         raise
     sync_folder(path.parent)
-    return Put(len(data), digest(data))
+    return Put(nbytes, seen.hexdigest())
 
 
 def _make_folder(path: Path) -> None:

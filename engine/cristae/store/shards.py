@@ -154,14 +154,12 @@ def _chunks(recipe: Recipe, part: Part) -> Iterator[tuple[Shape, Part, Part]]:
         yield tuple(k for k, _, _ in combined), tuple(a for _, a, _ in combined), tuple(b for _, _, b in combined)
 
 
-def encode(recipe: Recipe, voxels: np.ndarray) -> memoryview:
-    """The shard that holds `voxels`, which begin at its first voxel; at the end of an array they may be fewer than fit.
+def encode(recipe: Recipe, voxels: np.ndarray) -> Iterator[memoryview]:
+    """The shard that holds `voxels`, which begin at its first voxel, piece by piece; at the end of an array they may be fewer than fit.
 
     A chunk that lies wholly outside the array is not stored.
     """
     index = np.full((*recipe.counts, 2), MISSING, "<u8")
-    # Room for more than codecs ever add; what is not written to takes no memory.
-    out = np.empty(2 * int(np.prod(recipe.shard)) * recipe.dtype.itemsize + 1024 * (index.size + 1), np.uint8)
     end = 0
     for place, inside, of_voxels in _chunks(recipe, tuple(slice(0, n) for n in voxels.shape)):
         data: Any = voxels[of_voxels]
@@ -172,16 +170,11 @@ def encode(recipe: Recipe, voxels: np.ndarray) -> memoryview:
         data = np.ascontiguousarray(data, recipe.dtype)
         for make, _ in recipe.steps:
             data = make(data)
-        start, end = end, _append(out, end, data)
-        index[place] = start, end - start
-    end = _append(out, end, _with_checksum(index.tobytes()))
-    return out[:end].data
-
-
-def _append(out: np.ndarray, start: int, data: Any) -> int:
-    found = np.frombuffer(data, np.uint8)
-    out[start : start + found.size] = found
-    return start + found.size
+        piece = memoryview(data).cast("B")
+        index[place] = end, len(piece)
+        end += len(piece)
+        yield piece
+    yield memoryview(_with_checksum(index.tobytes()))
 
 
 def decode(recipe: Recipe, path: Path, part: Part, out: np.ndarray, complete: bool, recent: Recent | None) -> None:

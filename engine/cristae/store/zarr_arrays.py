@@ -19,13 +19,13 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from cristae.errors import Damaged, InvalidInput, PlanRefused
-from cristae.store.durable import Put, put_file
+from cristae.store.durable import Put, put_file, put_pieces
 from cristae.store.recent import Recent
 from cristae.store.shards import Part, decode, encode, recipe_of
 
 Codec = Literal["image", "label", "scratch"]
 Index = tuple[int | slice, ...]
-RECENT_BYTES = 208 << 20
+RECENT_BYTES = 200 << 20
 """What a process keeps of the chunks it decoded last, while it reads blocks that overlap: a layer of 4 x 4 chunks of 8 MiB, and
 what its blocks touch of the next."""
 
@@ -232,5 +232,5 @@ def write(array: zarr.Array[Any], root: Path, index: Index, data: np.ndarray) ->
     box, puts = _spans(index), {}
     voxels = data.reshape([s.stop - s.start for s in box])
     for key, part in objects(array, box):
-        puts[key] = put_file(root / key, encode(recipe, voxels[_inside(part, box)]))
+        puts[key] = put_pieces(root / key, encode(recipe, voxels[_inside(part, box)]))
     return puts
