@@ -7,7 +7,7 @@ A worker holds at most, at any moment:
     what its stages need however many blocks there are: libraries, results that blocks share (Cost.process_bytes)
     the block it works on, and the one its reader thread has ready (Pass.ahead): source, what lies beside it, and what decoding takes
     the largest stage: its input, its output and its working memory
-    the block its writer thread has behind: the voxels, and the shard as it is encoded
+    the block its writer thread has behind: the voxels, and a few chunks of them as they are encoded
 """
 
 from __future__ import annotations
@@ -276,4 +276,4 @@ def _block_memory(work: Work, step: Pass, image: int, specs: Sequence[Spec], gri
     ] + [sizes[-1] + core.size * a.measure.cost.bytes_per_voxel + a.measure.cost.fixed_bytes for a in step.measures]
     out = core.size * np.dtype(specs[-1].dtype).itemsize if step.sink is not None else 0
     computing = max([w - (sizes[0] if i == 0 and source else 0) for i, w in enumerate(work_bytes)], default=0)
-    return int((2 if step.ahead else 1) * (source + beside) + source / 2 + computing + 2.5 * out)
+    return int((2 if step.ahead else 1) * (source + beside) + source / 2 + computing + 1.5 * out)

@@ -81,7 +81,7 @@ def label(
         Components(reach, multilabel),
         no_halo(ndim),
         output=label_spec,
-        cost=Cost(bytes_per_voxel=5.0, ns_per_voxel=3.8),
+        cost=Cost(bytes_per_voxel=3.5, ns_per_voxel=3.0),
         asks={
             "faces": label_faces(ndim, reach, multilabel),
             "ids": label_ids(ndim, reach, multilabel, least),

@@ -60,7 +60,7 @@ def fill_holes(*, voxel_um: tuple[float, ...], connectivity: int = 1) -> Stage:
         partial(_fill, connectivity=connectivity),
         no_halo(ndim),
         output=_mask,
-        cost=Cost(bytes_per_voxel=6.0, ns_per_voxel=4.0),
+        cost=Cost(bytes_per_voxel=4.0, ns_per_voxel=3.2),
         asks={"faces": ground_faces(ndim, connectivity), "holes": ground_holes(ndim, connectivity)},
         boundary="constant",
         blockwise=True,
@@ -76,7 +76,7 @@ def ground_faces(ndim: int, connectivity: int) -> Measure:
         partial(merge_faces, of_ids=_OF_IDS),
         number_blocks,
         no_halo(ndim),
-        cost=Cost(bytes_per_voxel=8.0 if ndim == 3 else 9.5, ns_per_voxel=3.6),
+        cost=Cost(bytes_per_voxel=4.5 if ndim == 3 else 5.5, ns_per_voxel=2.8),
         keeps_parts=True,
     )
 

@@ -78,7 +78,7 @@ def components(block: Array, connectivity: int, multilabel: bool) -> Runs:
     ------
     InvalidInput : if the voxels are not integers.
     """
-    from cristae.labels.runs_kernel import mask_runs, number_runs, unite_runs, value_runs
+    from cristae.labels.runs_kernel import look_up, mask_runs, number_runs, unite_runs, value_runs
 
     host = np.ascontiguousarray(to_host(block))
     if host.dtype.kind not in "biu":
@@ -94,8 +94,8 @@ def components(block: Array, connectivity: int, multilabel: bool) -> Runs:
         # Signed, to compile half as many kernels; only equality counts.
         flat = host.astype(host.dtype.newbyteorder("="), copy=False).view(f"i{host.dtype.itemsize}").reshape(-1)
         edges = value_runs(flat, width, row, room)
-        starts = np.repeat(np.arange(row.size - 1) * width, np.diff(row)) + edges[::2]
-        values = flat[starts].astype(np.int64)
+        values = np.empty(edges.size // 2, np.int64)
+        look_up(flat, width, row, edges, values)
     ids = np.empty(edges.size // 2, np.uint32)
     planes, lines, _ = (1,) * (3 - host.ndim) + host.shape
     n = unite_runs(row, edges, values, planes, lines, connectivity, ids)

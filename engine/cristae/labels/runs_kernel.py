@@ -119,6 +119,14 @@ def value_runs(voxels: np.ndarray, width: int, row: np.ndarray, edges: np.ndarra
 
 
 @njit(nogil=True, cache=True)
+def look_up(voxels: np.ndarray, width: int, row: np.ndarray, edges: np.ndarray, values: np.ndarray) -> None:
+    """The value of each run. values : (runs,) int64, filled in"""
+    for r in range(row.size - 1):
+        for i in range(row[r], row[r + 1]):
+            values[i] = voxels[r * width + edges[2 * i]]
+
+
+@njit(nogil=True, cache=True)
 def _join(
     edges: np.ndarray, values: np.ndarray, ids: np.ndarray, a: int, a_end: int, b: int, b_end: int, slack: int
 ) -> None:
