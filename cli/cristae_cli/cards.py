@@ -64,7 +64,7 @@ def show_model(model: Any, as_json: bool) -> None:
     }[card.activation]
     rows = [
         ("name", model.name),
-        ("file", f"{model.path}, {model.bytes / 1e6:.1f} MB"),
+        ("file", f"{model.path}, {_size(model.bytes)}"),
         ("sha256", model.sha256),
         ("for", f"{space}, axes {AXES[card.ndim]}"),
         ("voxel um", f"{_times(card.voxel_um)}; other voxels are brought to these"),
@@ -95,11 +95,15 @@ def _facts(model: Any) -> dict[str, Any]:
     }
 
 
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e5 else f"{nbytes / 1e3:.1f} kB"
+
+
 def _brightness(how: Mapping[str, Any]) -> str:
     if how["how"] == "range":
         return f"{how['low']:g} of the image becomes 0, {how['high']:g} becomes 1"
     if how["how"] == "percentiles":
-        return f"the {how['low']:g}th percentile of the frame becomes 0, the {how['high']:g}th becomes 1"
+        return f"percentile {how['low']:g} of the frame becomes 0, percentile {how['high']:g} becomes 1"
     return {"none": "as it is", "standard": "mean 0 and standard deviation 1 over the frame"}[str(how["how"])]
 
 

@@ -117,7 +117,7 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
 
 
 def compare(
-    scores: Annotated[list[str], typer.Argument(help="What `evaluate --out` wrote, .json; two or more.")],
+    scores: Annotated[list[str], typer.Argument(help="What `evaluate --out` wrote, .json; one or more.")],
     figures: Annotated[
         str | None,
         typer.Option("--figures", help="Of these figures only, as dice,pq; by default of all that are scores."),

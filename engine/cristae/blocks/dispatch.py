@@ -135,9 +135,9 @@ class _PassRun:
         return bool(self.fresh or self.again or self.suspects or self.flying)
 
     def hand_out(self) -> None:
-        """Fill the window: one batch more than there are workers, or one suspect and nothing beside it."""
+        """Fill the window: for each worker a batch, and another so that it need not wait; or one suspect and nothing beside it."""
         workers = self.crew.executor.workers
-        while len(self.flying) <= workers and not any(b.alone for b in self.flying.values()):
+        while len(self.flying) < 2 * workers and not any(b.alone for b in self.flying.values()):
             if self.suspects:
                 if self.flying:
                     return

@@ -23,6 +23,9 @@ from cristae.errors import CristaeError, InvalidConfiguration
 DESERTED_S = 120.0
 """A run whose last worker is gone waits this long for another; it never hangs in silence."""
 
+COUNTED_S = 0.25
+"""How long a count of the workers holds."""
+
 ARRIVING_S = 5
 """How long the first worker of a scheduler is waited for."""
 
@@ -119,6 +122,7 @@ class Scheduler:
         self._done: queue.Queue[Done] = queue.Queue()
         self._futures: dict[str, Any] = {}
         self._deserted: float | None = None  # since when there has been no worker
+        self._counted = (float("-inf"), 1)  # when, and how many threads they had
 
     def _look_for_workers(self) -> None:
         if self._client.scheduler_info(n_workers=-1)["workers"]:
@@ -133,8 +137,12 @@ class Scheduler:
 
     @property
     def workers(self) -> int:
-        info = self._client.scheduler_info(n_workers=-1)["workers"]
-        return max(1, sum(int(w["nthreads"]) for w in info.values()))
+        """Threads of all workers, as they were at most COUNTED_S ago: to ask takes milliseconds, in which nothing is handed out."""
+        now = time.monotonic()
+        if now - self._counted[0] > COUNTED_S:
+            info = self._client.scheduler_info(n_workers=-1)["workers"]
+            self._counted = now, max(1, sum(int(w["nthreads"]) for w in info.values()))
+        return self._counted[1]
 
     def start(self, key: str, task: Any) -> None:
         (future,) = self._client.get({key: task}, [key], sync=False)

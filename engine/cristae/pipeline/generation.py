@@ -119,13 +119,17 @@ def _write(folder: Path, key: Mapping[str, Any], frozen: Mapping[str, Any]) -> N
 
 def versions() -> dict[str, str]:
     """Versions that a result may depend on; frozen at the start, and part of the provenance."""
-    out = {"python": sys.version.split()[0]}
-    for name in PACKAGES:
-        try:
-            out[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return out
+    found = {name: _version(name) for name in PACKAGES}
+    return {"python": sys.version.split()[0], **{name: version for name, version in found.items() if version}}
+
+
+@cache
+def _version(package: str) -> str:
+    """Of what is installed, empty where it is not; a process looks once."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def key_of(passes: Iterable[Pass], inputs: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
