@@ -212,8 +212,9 @@ def test_another_input_is_named_as_such(cell: Path, tmp_path: Path) -> None:
     for make in (lambda p: job(p), lambda p: convert_job(str(p), str(tmp_path / "copy.ome.zarr"), Inputs(), None)):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         done(make(cell), Settings("none"))
-        with pytest.raises(PlanRefused, match="was made from cell, not from other"):
+        with pytest.raises(PlanRefused, match="was made from cell, not from other") as refused:
             execute(make(other), Settings("none"), lambda event: None)
+        assert Path(str(refused.value).split(" was made")[0]).exists(), "what it names is there"
 
 
 def test_a_run_that_never_came_into_place_owns_nothing_there(cell: Path) -> None:

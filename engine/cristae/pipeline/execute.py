@@ -253,7 +253,8 @@ def _course(job: Job, settings: Settings, key: dict[str, Any], found: gen.Genera
     lost = gen.lost_of(found)
     if (lost or dict(found.key) != key) and gen.grows(found.key, key, lost) and is_published(found):
         return "grow"
-    gen.refuse_change(found.key, key, str(job.finals[0]))
+    there = [str(p) for p in job.finals if occupied(p)]
+    gen.refuse_change(found.key, key, there[0] if there else f"the result {job.name} in {job.root}")
     if settings.block is not None and other_block:
         raise PlanRefused(
             f"--block {_csv(settings.block)}: this run was started with blocks of {_csv(started)}; leave --block out to go on, "
