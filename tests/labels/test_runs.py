@@ -143,7 +143,17 @@ def test_compiled_and_plain_agree(multilabel: bool, monkeypatch: pytest.MonkeyPa
     for connectivity in (1, 2, 3):
         compiled = components(block, connectivity, multilabel)
         with monkeypatch.context() as plain, np.errstate(over="ignore"):
-            for name in ("_roomy", "_join", "root", "mask_runs", "value_runs", "look_up", "unite_runs", "number_runs"):
+            for name in (
+                "_roomy",
+                "_singly",
+                "_join",
+                "root",
+                "mask_runs",
+                "value_runs",
+                "look_up",
+                "unite_runs",
+                "number_runs",
+            ):
                 plain.setattr(runs_kernel, name, getattr(runs_kernel, name).py_func)
             slow = components(block, connectivity, multilabel)
         for name in ("first", "voxels", "row", "edges", "ids"):

@@ -34,6 +34,19 @@ def _roomy(edges: np.ndarray, used: int, more: int) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True)
+def _singly(
+    voxels: np.ndarray, begin: int, start: int, stop: int, inside: np.uint64, edges: np.ndarray, n: int
+) -> tuple[int, np.uint64]:
+    """The edges of some voxels of the row that begins at `begin`, one by one: how many there are now, and whether a run goes on."""
+    for i in range(start, stop):
+        here = np.uint64(voxels[i] != 0)
+        edges[n] = i - begin  # of use if it is counted
+        n += here != inside
+        inside = here
+    return n, inside
+
+
+@njit(nogil=True, cache=True)
 def mask_runs(voxels: np.ndarray, words: np.ndarray, width: int, row: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Runs of what is not 0; eight voxels at a time where none of them differ, and by their bits where some do.
 
@@ -51,16 +64,9 @@ def mask_runs(voxels: np.ndarray, words: np.ndarray, width: int, row: np.ndarray
         row[r] = n >> 1
         edges = _roomy(edges, n, width + 2)
         begin, end = r * width, (r + 1) * width
-        i = begin
-        inside = np.uint64(0)
         head, tail = min(end, (begin + 7) >> 3 << 3), end >> 3
-        while i < head:
-            here = np.uint64(voxels[i] != 0)
-            edges[n] = i - begin
-            n += here != inside
-            inside = here
-            i += 1
-        for w in range(i >> 3, tail):
+        n, inside = _singly(voxels, begin, begin, head, np.uint64(0), edges, n)
+        for w in range(head >> 3, tail):
             word = words[w]
             x = (w << 3) - begin
             if word == 0:
@@ -82,13 +88,7 @@ def mask_runs(voxels: np.ndarray, words: np.ndarray, width: int, row: np.ndarray
                     n += 1
                     turns &= turns - np.uint64(1)
                 inside = bits >> np.uint64(7)
-        i = max(i, tail << 3)
-        while i < end:
-            here = np.uint64(voxels[i] != 0)
-            edges[n] = i - begin
-            n += here != inside
-            inside = here
-            i += 1
+        n, inside = _singly(voxels, begin, max(head, tail << 3), end, inside, edges, n)
         if inside:
             edges[n] = width
             n += 1
