@@ -93,6 +93,23 @@ def test_a_function_may_do_what_it_likes_with_its_input(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stage(array), array * 2)
 
 
+def test_a_file_that_is_loaded_hides_no_module_from_a_thread_that_searches_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    before, searching = list(sys.path), iter(sys.path)
+    monkeypatch.setattr(sys, "another_thread", lambda: seen.append(next(searching)), raising=False)
+    (tmp_path / "beside.py").write_text("FACTOR = 3\n")
+    source = "import sys\nimport beside\nsys.another_thread()\ndef f(image):\n    return image * beside.FACTOR\n"
+    (tmp_path / "mine.py").write_text(source)
+    stage = python(file=str(tmp_path / "mine.py"), function="f", halo_um=0, voxel_um=VOXEL_UM)
+    sys.another_thread()  # type: ignore[attr-defined]
+    array = blobs((3, 4, 5))
+    np.testing.assert_array_equal(stage(array), array * 3)
+    assert len(seen) == 2
+    assert [*seen, *searching] == before == sys.path
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from laws.blockwise import blockwise_answers, stage_box
 
 from cristae.blocks.evaluate import finished
 from cristae.blocks.measure import Measure, Partial
-from cristae.blocks.stage import At
+from cristae.blocks.stage import At, Stage
+from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid
-from cristae.labels import seams_kernel
+from cristae.labels import fill_holes, label, seams_kernel, split
 from cristae.labels.seams import label_faces, label_ids, merge_faces, merge_pairs, neighbours
+
+VOXEL_UM = (0.2, 0.1, 0.1)
 
 
 def partials(multilabel: bool = False) -> tuple[list[Partial], list[Partial]]:
@@ -112,3 +116,27 @@ def test_many_meetings_grow_the_list() -> None:
     near = np.arange(1, 2501, dtype=np.uint32).reshape(50, 50)
     nothing = np.empty(0, np.int64)
     assert len(seams_kernel.meetings(near, near, 0, False, nothing, nothing)) == 2500
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype"),
+    [
+        (label(voxel_um=VOXEL_UM), bool),
+        (fill_holes(voxel_um=VOXEL_UM), bool),
+        (split(voxel_um=VOXEL_UM, min_separation_um=0.2), bool),
+        (split(voxel_um=VOXEL_UM, by="probability"), np.float32),
+    ],
+    ids=["label", "fill_holes", "split", "split by probability"],
+)
+def test_voxels_that_change_after_they_were_counted_are_refused_and_read_no_strange_ids(
+    stage: Stage, dtype: type
+) -> None:
+    grid = BlockGrid((4, 9, 30), (4, 9, 15))
+    image = np.zeros(grid.shape, dtype)
+    image[1:3, 2:6, 1:28:3] = 1
+    answers = blockwise_answers(stage, [image], grid, np.random.default_rng(0))
+    changed = image.copy()
+    changed[:, :, 5:] = 1
+    changed[1, 7, 6:12:2] = 0
+    with pytest.raises(InvalidInput, match=r"components where \d+ were counted before.*--fresh"):
+        stage_box(stage, [changed], grid.core(0), grid, 0, answers)

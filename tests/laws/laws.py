@@ -196,7 +196,10 @@ def _caller(fact: Stage | Measure, core: Box, blocks: BlockGrid, shape: Shape, a
     def call(arrays: Sequence[np.ndarray], first: Box) -> Any:
         beside = first if isinstance(fact, Stage) else core
         at = At(core, (first,) + (beside,) * (len(arrays) - 1), blocks, index, source=shape)
-        return (fact.apply if isinstance(fact, Stage) else fact.partial)(*arrays, at=at, answers=answers)
+        try:
+            return (fact.apply if isinstance(fact, Stage) else fact.partial)(*arrays, at=at, answers=answers)
+        except InvalidInput as refusal:  # answers that are of other voxels than those shown
+            return np.frombuffer(str(refusal).encode(), np.uint8)
 
     return call
 

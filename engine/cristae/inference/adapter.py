@@ -288,7 +288,8 @@ def _module(source: str, path: str) -> ModuleType:
     made.__file__ = path
     folder = str(Path(path).parent)
     sys.modules[made.__name__] = made  # dataclasses and pickles look there
-    sys.path.insert(0, folder)
+    # Another list each time: one that changes while another thread searches it for a module may lose it one.
+    sys.path = [folder, *sys.path]
     try:
         exec(compile(source, path, "exec"), made.__dict__)
     except ImportError as error:
@@ -297,8 +298,10 @@ def _module(source: str, path: str) -> ModuleType:
         why = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
         raise InvalidInput(f"{path} cannot be used: it ends with {why} before any function is called") from error
     finally:
+        left = list(sys.path)
         with suppress(ValueError):
-            sys.path.remove(folder)
+            left.remove(folder)
+        sys.path = left
     return made
 
 

@@ -27,7 +27,7 @@ from cristae.blocks.stage import At, Cost
 from cristae.errors import InvalidInput
 from cristae.grid import BlockGrid, Box, Halo, no_halo
 from cristae.labels.components import relabelled
-from cristae.labels.runs import solid
+from cristae.labels.runs import as_counted, solid
 from cristae.labels.seams import (
     face,
     face_layers,
@@ -193,6 +193,7 @@ def painter(raw: np.ndarray, n: int) -> Callable[[np.ndarray, np.ndarray], None]
     from cristae.labels.basins_kernel import relabel
 
     def paint(table: np.ndarray, out: np.ndarray) -> None:
+        as_counted(n, table)
         met = np.full(n + 1, -1, np.int64)
         met[0] = 0
         relabel(solid(raw), table[1:], met, solid(out))

@@ -38,9 +38,15 @@ class Runs:
     ids: np.ndarray
 
     def paint(self, table: np.ndarray, out: np.ndarray) -> None:
-        """Write `table[id]` into every foreground voxel of `out`, which has the block's shape; ground stays as it is."""
+        """Write `table[id]` into every foreground voxel of `out`, which has the block's shape; ground stays as it is.
+
+        Raises
+        ------
+        InvalidInput : if the table was made for another number of components.
+        """
         from cristae.labels.runs_kernel import paint
 
+        as_counted(self.first.size, table)
         paint(self.row, self.edges, self.ids, self._solid[1], 0, 0, table, solid(out))
 
     def layer(self, axis: int, side: int) -> np.ndarray:
@@ -116,3 +122,17 @@ def _bytes(host: np.ndarray) -> np.ndarray:
 def solid(array: np.ndarray) -> np.ndarray:
     """A plane as a volume one voxel thick; a view."""
     return array if array.ndim == 3 else array[np.newaxis]
+
+
+def as_counted(n: int, table: np.ndarray) -> None:
+    """Insist that a block has as many components as when they were counted, for which there is a table: ground, then each.
+
+    Raises
+    ------
+    InvalidInput : if it has others.
+    """
+    if table.size != n + 1:
+        raise InvalidInput(
+            f"a block has {n} components where {table.size - 1} were counted before: its voxels are not what they were, as of an"
+            " image that is still being written or a function that answers differently each time; mend that, and run again with --fresh"
+        )
