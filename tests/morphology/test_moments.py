@@ -112,7 +112,7 @@ def test_a_thousand_million_voxels_over_a_hundred_thousand_slices_do_not_overflo
     size = (100_000, 100, 100)
     variance = [(s**2 - 1) / 12 for s in size]
     mean, covariance = mean_and_covariance(box_row((0, 0, 0), size))  # sum of z z is 3.3e18, of a kind that still fits
-    np.testing.assert_allclose(mean[0], [(s - 1) / 2 for s in size], rtol=1e-12)
+    np.testing.assert_allclose(mean[:, 0], [(s - 1) / 2 for s in size], rtol=1e-12)
     np.testing.assert_allclose(np.diag(covariance[0]), variance, rtol=1e-9)
     size = (200_000, 100, 100)  # 2.7e19 does not, and its wrapped sum is still told apart
     _, covariance = mean_and_covariance(box_row((0, 0, 0), size))

@@ -24,13 +24,10 @@ from cristae.morphology.rows import (
     label_region,
     merge_rows,
     new_rows,
-    origins,
     region,
     row_type,
     segments,
     slots_by_label,
-    spread,
-    total,
 )
 
 
@@ -116,36 +113,31 @@ def finish_intensity(
     ------
     InvalidInput : if a sum of whole numbers passes 2^63.
     """
+    from cristae.morphology.finish_kernel import amounts, spreads
+
     ndim = len(voxel_um)
     starts = segments(rows)
-    columns = {"label": rows["label"][starts]}
-    n = rows["voxels"]
-    count = total(n, starts)
-
-    own = rows["shifted"] / n
-    anchor = rows["pivot"][starts]
-    away = (rows["pivot"] - spread(anchor, starts, len(rows))) + own
-    mean = total(n * away, starts) / count
-    delta = away - spread(mean, starts, len(rows))
-    scatter = total(rows["squared"] - rows["shifted"] * own + n * delta * delta, starts)
-
-    columns["intensity_sum"] = total(rows["sum"], starts)
-    columns["intensity_mean"] = anchor + mean
-    if rows["sum"].dtype.kind == "i" and (np.abs(columns["intensity_mean"] * count) > 2.0**63).any():
+    count, mean, scatter = np.empty(len(starts), np.int64), np.empty(len(starts)), np.empty(len(starts))
+    spreads(starts, rows["voxels"], rows["pivot"], rows["shifted"], rows["squared"], count, mean, scatter)
+    amount, least, largest = (np.empty(len(starts), rows.dtype[name]) for name in ("sum", "least", "largest"))
+    centre = np.empty((3, len(starts)))
+    origin = (rows["z0"], rows["y0"], rows["x0"])
+    amounts(
+        starts, *origin, rows["sum"], rows["least"], rows["largest"], rows["weighted"], amount, least, largest, centre
+    )
+    if amount.dtype.kind == "i" and (np.abs(mean * count) > 2.0**63).any():
         raise InvalidInput("an object's summed intensity passes 2^63; convert the channel to float32")
-    columns["intensity_std"] = np.sqrt(np.clip(scatter, 0, None) / count)
-    columns["intensity_min"] = np.minimum.reduceat(rows["least"], starts) if len(starts) else rows["least"]
-    columns["intensity_max"] = np.maximum.reduceat(rows["largest"], starts) if len(starts) else rows["largest"]
-
-    # About the label's first block, so that a far origin costs no digits.
-    base = origins(rows)[starts]
-    shift = origins(rows) - spread(base, starts, len(rows))
-    moment = total(rows["weighted"] + shift * rows["sum"][:, None].astype(np.float64), starts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        centre = base + moment / columns["intensity_sum"][:, None]
+    columns = {
+        "label": rows["label"][starts],
+        "intensity_sum": amount,
+        "intensity_mean": mean,
+        "intensity_std": np.sqrt(np.clip(scatter, 0, None) / count),
+        "intensity_min": least,
+        "intensity_max": largest,
+    }
     for a, axis in list(enumerate("zyx"))[-ndim:]:
         i = a - (3 - ndim)
-        columns[f"intensity_centroid_{axis}_um"] = centre[:, a] * voxel_um[i] + translation_um[i]
+        columns[f"intensity_centroid_{axis}_um"] = centre[a] * voxel_um[i] + translation_um[i]
     if background:
         columns["intensity_sum"] = columns["intensity_sum"] - background * count
         for name in ("intensity_mean", "intensity_min", "intensity_max"):

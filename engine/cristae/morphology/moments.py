@@ -30,16 +30,12 @@ from cristae.morphology.rows import (
     row_type,
     segments,
     slots_by_label,
-    spread,
     total,
 )
 
 _BOX: tuple[Field, ...] = ("voxels", "<i8"), ("low", "<i4", (3,)), ("high", "<i4", (3,))
 SHAPE_FIELDS: tuple[Field, ...] = (*_BOX, ("first", "<i8", (3,)), ("second", "<i8", (6,)))
 INDEX, SHAPE = row_type(*_BOX), row_type(*SHAPE_FIELDS)
-
-# Which two axes each second moment multiplies: zz yy xx zy zx yx.
-PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
 def index(*, voxel_um: Sequence[float]) -> Measure:
@@ -91,12 +87,14 @@ def fill_moments(rows: np.ndarray, sums: np.ndarray) -> None:
 
 def finish_index(rows: np.ndarray, *, ndim: int) -> dict[str, np.ndarray]:
     """Columns of the index: label, voxels, and the half-open bounding box in voxels of the volume."""
+    from cristae.morphology.finish_kernel import boxes
+
     starts = segments(rows)
     columns = {"label": rows["label"][starts], "voxels": total(rows["voxels"], starts)}
+    first, last = np.empty((3, len(starts)), np.int64), np.empty((3, len(starts)), np.int64)
+    boxes(starts, rows["low"], rows["high"], first, last)
     for a, axis in list(enumerate("zyx"))[-ndim:]:
-        low, high = rows["low"][:, a].astype(np.int64), rows["high"][:, a].astype(np.int64)
-        columns[f"bbox_{axis}_min"] = np.minimum.reduceat(low, starts) if len(starts) else low
-        columns[f"bbox_{axis}_max"] = np.maximum.reduceat(high, starts) if len(starts) else high
+        columns[f"bbox_{axis}_min"], columns[f"bbox_{axis}_max"] = first[a], last[a]
     return columns
 
 
@@ -117,7 +115,7 @@ def finish_shape(
 
     columns["volume_um3" if ndim == 3 else "area_um2"] = size
     for a, axis in enumerate(axes):
-        columns[f"centroid_{axis}_um"] = mean[:, 3 - ndim + a] * voxel_um[a] + translation_um[a]
+        columns[f"centroid_{axis}_um"] = mean[3 - ndim + a] * voxel_um[a] + translation_um[a]
     # Semi-axes of a solid ellipsoid are sqrt(5 variance), of an ellipse sqrt(4 variance).
     scale = np.outer(voxel_um, voxel_um)
     variance = eigenvalues(covariance[:, -ndim:, -ndim:] * scale)
@@ -131,28 +129,15 @@ def finish_shape(
 
 
 def mean_and_covariance(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(labels, 3) mean voxel and (labels, 3, 3) covariance with n in the denominator, in voxels of the volume.
+    """(3, labels) mean voxel and (labels, 3, 3) covariance with n in the denominator, in voxels of the volume.
 
     Exact up to float64 for any row whose second moments about its own mean stay below 2^63: 1e9 voxels spread over
     1e5 slices are fine.
     """
+    from cristae.morphology.finish_kernel import ellipsoids
+
     starts = segments(rows)
-    # One coordinate after the other: each is a contiguous line of numbers, and rows of a record are not.
-    n = np.ascontiguousarray(rows["voxels"])
-    first, second = np.ascontiguousarray(rows["first"].T), np.ascontiguousarray(rows["second"].T)
-    origin = origins(rows).T
-    middle = np.rint(first / n).astype(np.int64)
-    rest = first - n * middle
-    offset = rest / n
-    base = (origin + middle)[:, starts]
-    away = origin + middle - spread(base.T, starts, len(rows)).T + offset
-    count = total(n, starts)
-    mean = total((n * away).T, starts).T / count
-    delta = away - spread(mean.T, starts, len(rows)).T
-    covariance = np.empty((len(starts), 3, 3))
-    for k, (i, j) in enumerate(PAIRS):
-        # int64 wraps: the sums about the block's origin may have overflowed, those about `middle` are right again.
-        about = second[k] - middle[i] * first[j] - middle[j] * rest[i]
-        scatter = about - n * offset[i] * offset[j] + n * delta[i] * delta[j]
-        covariance[:, i, j] = covariance[:, j, i] = total(scatter, starts) / count
-    return (base + mean).T, covariance
+    mean, covariance = np.empty((3, len(starts))), np.empty((len(starts), 3, 3))
+    origin = (rows["z0"], rows["y0"], rows["x0"])
+    ellipsoids(starts, *origin, rows["voxels"], rows["first"], rows["second"], mean, covariance)
+    return mean, covariance

@@ -75,11 +75,6 @@ def total(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return values if len(starts) == len(values) else np.add.reduceat(values, starts, axis=0)
 
 
-def spread(values: np.ndarray, starts: np.ndarray, rows: int) -> np.ndarray:
-    """One value of each segment, given to each of its rows."""
-    return values if len(starts) == rows else np.repeat(values, np.diff(starts, append=rows), axis=0)
-
-
 @dataclass(frozen=True, slots=True)
 class Region:
     """An array in three axes as a kernel takes it, and where the core lies inside."""
