@@ -139,6 +139,23 @@ def test_only_the_chunks_that_are_asked_for_are_read(tmp_path: Path, monkeypatch
     assert len(asked) == 1 + 2  # the index and two chunks
 
 
+@pytest.mark.parametrize("chain", [name for name in CHAINS if name != "unknown here"])
+def test_a_whole_chunk_is_decoded_where_it_belongs(tmp_path: Path, chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = values((9, 64, 64), "uint16")
+    stored = made(tmp_path / "a", array, True, chain)
+    rooms: list[np.ndarray] = []
+    chunk = shards._chunk
+    monkeypatch.setattr(shards, "_chunk", lambda *facts: [rooms.append(facts[-1]), chunk(*facts)][1])
+    index = tuple(slice(3, 6) for _ in range(3))
+    out = np.empty((3, 3, 3), "uint16")
+    zarr_arrays.read(stored, tmp_path / "a", index, out)
+    np.testing.assert_array_equal(out, array[index])
+    assert [np.shares_memory(room, out) for room in rooms] == [True]
+    beside = np.empty((3, 3, 4), "uint16")  # in which no chunk lies in one piece
+    zarr_arrays.read(stored, tmp_path / "a", (*index[:2], slice(3, 7)), beside)
+    np.testing.assert_array_equal(beside, array[3:6, 3:6, 3:7])
+
+
 def test_another_array_is_not_written_to(tmp_path: Path) -> None:
     stored = made(tmp_path / "a", values((6, 6), "uint8"), False, "zstd")
     with pytest.raises(PlanRefused, match="only reads"):

@@ -200,9 +200,19 @@ def decode(recipe: Recipe, path: Path, part: Part, out: np.ndarray, complete: bo
                     raise ValueError(f"its chunk {place} is missing")
                 out[of_out] = recipe.fill
                 continue
-            take = partial(_chunk, recipe, file, int(offset), int(length), room)
+            there = out[of_out]
+            # A whole chunk that lies in one piece is decoded where it belongs.
+            into = there if recent is None and _holds(recipe, there) else room
+            take = partial(_chunk, recipe, file, int(offset), int(length), into)
             key = (path, facts.st_mtime_ns, size, place)
-            out[of_out] = take()[inside] if recent is None else recent.get(key, inside, recipe.chunk, take)
+            found = take()[inside] if recent is None else recent.get(key, inside, recipe.chunk, take)
+            if found.ctypes.data != there.ctypes.data:
+                there[...] = found
+
+
+def _holds(recipe: Recipe, array: np.ndarray) -> bool:
+    """Whether an array is as a whole chunk lies in memory."""
+    return array.shape == recipe.chunk and array.dtype == recipe.dtype and array.flags.c_contiguous
 
 
 def _chunk(recipe: Recipe, file: FileIO, offset: int, length: int, room: np.ndarray | None) -> np.ndarray:
