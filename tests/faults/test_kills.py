@@ -79,7 +79,8 @@ def test_driver_dies_at_every_step(
 def test_workers_die_at_every_step_of_theirs(
     store: Path, tmp_path: Path, whole: tuple[dict[str, str], int], step: str
 ) -> None:
-    nth = random.Random(step).randint(10, 25) if step != "partials-stored" else 3
+    # Batches are few; blocks that run alone after a death must not happen to be the fatal one again and again.
+    nth = random.Random(step).randint(10, 25) if step != "partials-stored" else 5
     run = Run.of(store, tmp_path, cluster="local:2", worker_dies=f"{step}:{nth}")
     ended = run.finish()
     assert ended.told["deaths"] > 0 and ended.told["aside"] == 0
