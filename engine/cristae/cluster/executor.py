@@ -23,7 +23,7 @@ from cristae.errors import CristaeError, InvalidConfiguration
 DESERTED_S = 120.0
 """A run whose last worker is gone waits this long for another; it never hangs in silence."""
 
-COUNTED_S = 0.25
+COUNTED_S = 1.0
 """How long a count of the workers holds."""
 
 ARRIVING_S = 5

@@ -25,6 +25,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._last: Path | None = None  # the segment that was appended to, so that the folder is searched once
 
     def read(self) -> Iterator[Record]:
         """Every whole record, oldest first; a torn tail is left out.
@@ -50,7 +51,7 @@ class Ledger:
         data = b"".join(_line(r) for r in records)
         if not data:
             return
-        path = self._tail()
+        path = self._last = self._tail()
         new = not path.exists()
         with open(path, "ab") as f:
             f.write(data)
@@ -80,11 +81,11 @@ class Ledger:
         return sorted(self.folder.glob("*.jsonl")) if self.folder.is_dir() else []
 
     def _tail(self) -> Path:
-        segments = self._segments()
+        segments = [self._last] if self._last is not None and self._last.exists() else self._segments()
         if segments and segments[-1].stat().st_size < SEGMENT_BYTES:
             return segments[-1]
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"{len(segments):05d}.jsonl"
+        return self.folder / f"{len(self._segments()):05d}.jsonl"
 
 
 def _line(record: Record) -> bytes:
