@@ -121,7 +121,7 @@ def amounts(
     largest: np.ndarray,
     centre: np.ndarray,
 ) -> None:
-    """Sum of what each label shows, its extremes, and the voxel at the centre of it; NaN or infinite where the sum is 0.
+    """Sum of what each label shows, its extremes, and the voxel at the centre of it; NaN where the sum is 0.
 
     exact, lowest, highest : (rows,) sum and extremes of each block's part; weighted : (rows, 3) sums of value times z, y, x
     amount, least, largest : (labels,) of their types, written; centre : (3, labels) float64, written
@@ -137,4 +137,4 @@ def amounts(
             moment = 0.0
             for r in range(low, stop):  # about the label's first block, so that a far origin costs no digits
                 moment += weighted[r, i] + (origin[i][r] - origin[i][low]) * float(exact[r])
-            centre[i, s] = origin[i][low] + (np.float64(moment) / amount[s] if amount[s] != 0 else np.nan)
+            centre[i, s] = origin[i][low] + (moment / amount[s] if amount[s] != 0 else np.nan)
