@@ -117,7 +117,8 @@ def reading(case: Case) -> None:
         for axis, side in list(needless):
             other = _other_rim(fact, arrays, case.arrays(shape, seed + 100), box, axis, side)
             for one, two in ((arrays, other), _only_the_rim(arrays, box, axis, side)):
-                found = [call([cut(a, b) for a, b in _boxed(shown, box, beside)], box) for shown in (one, two)]
+                boxed = [[cut(a, b) for a, b in _boxed(shown, box, beside)] for shown in (one, two)]
+                found = [_given_or_refused(call, some, box) for some in boxed]
                 if not equal(*found):
                     needless.discard((axis, side))
         if not needless and seed >= 4:
@@ -196,12 +197,17 @@ def _caller(fact: Stage | Measure, core: Box, blocks: BlockGrid, shape: Shape, a
     def call(arrays: Sequence[np.ndarray], first: Box) -> Any:
         beside = first if isinstance(fact, Stage) else core
         at = At(core, (first,) + (beside,) * (len(arrays) - 1), blocks, index, source=shape)
-        try:
-            return (fact.apply if isinstance(fact, Stage) else fact.partial)(*arrays, at=at, answers=answers)
-        except InvalidInput as refusal:  # answers that are of other voxels than those shown
-            return np.frombuffer(str(refusal).encode(), np.uint8)
+        return (fact.apply if isinstance(fact, Stage) else fact.partial)(*arrays, at=at, answers=answers)
 
     return call
+
+
+def _given_or_refused(call: Call, arrays: Sequence[np.ndarray], first: Box) -> Any:
+    """What a call gives; where the answers are of other voxels than those it is shown, it may refuse instead."""
+    try:
+        return call(arrays, first)
+    except InvalidInput as refusal:
+        return np.frombuffer(str(refusal).encode(), np.uint8)
 
 
 def _deaf_to_garbage(
