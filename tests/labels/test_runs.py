@@ -109,6 +109,13 @@ def test_large_values_are_told_apart(values: int) -> None:
     assert dense(components(block, 3, True)).tolist() == [[[1, 2, 0, 3]]]
 
 
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 16, 63, 64, 65, 71, 127, 128, 129, 200])
+@pytest.mark.parametrize("density", [0.05, 0.5, 0.95])
+def test_rows_of_any_length(width: int, density: float) -> None:
+    block = np.random.default_rng(width).random((2, 3, width)) < density
+    holds(components(block, 3, False), by_scipy(block, 3, False))
+
+
 @pytest.mark.parametrize("shift", range(8))
 def test_a_block_may_begin_anywhere_in_memory(shift: int) -> None:
     rng = np.random.default_rng(shift)
@@ -142,10 +149,13 @@ def test_compiled_and_plain_agree(multilabel: bool, monkeypatch: pytest.MonkeyPa
     block = np.random.default_rng(3).integers(0, 3, (3, 4, 19)).astype(np.uint8)
     for connectivity in (1, 2, 3):
         compiled = components(block, connectivity, multilabel)
-        with monkeypatch.context() as plain, np.errstate(over="ignore"):
+        with monkeypatch.context() as plain, np.errstate(over="raise"):
             for name in (
                 "_roomy",
                 "_singly",
+                "places",
+                "gathered",
+                "_solid",
                 "_join",
                 "root",
                 "mask_runs",

@@ -80,7 +80,7 @@ class Pace:
             return 1
         a_second = self.blocks / max(self.seconds, 1e-6)
         # Ever smaller towards the end, so that all workers stop together; but not so small that handing out is the work.
-        share = max(left // (3 * workers), min(int(LEAST_SECONDS * a_second), left // workers))
+        share = max(left // (2 * workers), min(int(LEAST_SECONDS * a_second), left // workers))
         return max(1, min(int(BATCH_SECONDS * a_second), BATCH_BLOCKS, share))
 
 

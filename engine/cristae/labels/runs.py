@@ -38,7 +38,7 @@ class Runs:
     ids: np.ndarray
 
     def paint(self, table: np.ndarray, out: np.ndarray) -> None:
-        """Write `table[id]` into every foreground voxel of `out`, which has the block's shape; ground stays as it is.
+        """Write `table[id]` into every foreground voxel of `out`, which has the block's shape and is ground, `table[0]`, so far.
 
         Raises
         ------

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from cristae.bits import gathered, places
 from cristae.compiled import njit
 from cristae.labels.union_kernel import root
 
-LOWEST = np.array([next((bit for bit in range(8) if byte >> bit & 1), 8) for byte in range(256)], np.uint8)
-"""The lowest bit that is set in a byte."""
-
 ONES, LOW_BITS = np.uint64(0x0101010101010101), np.uint64(0x7F7F7F7F7F7F7F7F)
-GATHER = np.uint64(0x0102040810204080)
-"""Times eight bytes of 0 or 1: the eight become the bits of the highest byte."""
+SHORT = 8
+"""Voxels of most runs in a picture of organelles, at most."""
+
+_ONE, _SEVEN = np.uint64(1), np.uint64(7)
 
 
 @njit(nogil=True, cache=True)
@@ -47,8 +47,18 @@ def _singly(
 
 
 @njit(nogil=True, cache=True)
+def _solid(words: np.ndarray, w: int, several: int) -> np.uint64:
+    """For each byte of some words, eight at most, a bit: whether it is not 0."""
+    bits = np.uint64(0)
+    for k in range(several):
+        some = (((words[w + k] & LOW_BITS) + LOW_BITS) | words[w + k]) >> _SEVEN & ONES
+        bits |= gathered(some) << np.uint64(8 * k)
+    return bits
+
+
+@njit(nogil=True, cache=True)
 def mask_runs(voxels: np.ndarray, words: np.ndarray, width: int, row: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Runs of what is not 0; eight voxels at a time where none of them differ, and by their bits where some do.
+    """Runs of what is not 0, by the bits of 64 voxels at a time.
 
     voxels : (rows * width,) uint8, flat
     words : (voxels.size // 8,) uint64, the same memory, of a machine that puts the first byte lowest
@@ -66,28 +76,16 @@ def mask_runs(voxels: np.ndarray, words: np.ndarray, width: int, row: np.ndarray
         begin, end = r * width, (r + 1) * width
         head, tail = min(end, (begin + 7) >> 3 << 3), end >> 3
         n, inside = _singly(voxels, begin, begin, head, np.uint64(0), edges, n)
-        for w in range(head >> 3, tail):
-            word = words[w]
-            x = (w << 3) - begin
-            if word == 0:
-                if inside:
-                    edges[n] = x
-                    n += 1
-                    inside = np.uint64(0)
-            elif word == ONES:
-                if not inside:
-                    edges[n] = x
-                    n += 1
-                    inside = np.uint64(1)
-            else:
-                there = (((word & LOW_BITS) + LOW_BITS) | word) >> np.uint64(7) & ONES
-                bits = there * GATHER >> np.uint64(56)
-                turns = (bits ^ (bits << np.uint64(1) | inside)) & np.uint64(255)
-                while turns:
-                    edges[n] = x + LOWEST[turns]
-                    n += 1
-                    turns &= turns - np.uint64(1)
-                inside = bits >> np.uint64(7)
+        for w in range(head >> 3, tail, 8):
+            several = min(8, tail - w)
+            there = (
+                _solid(words, w, 8) if several == 8 else _solid(words, w, several)
+            )  # eight: known when it is compiled
+            turns = there ^ (there << _ONE | inside)
+            if several < 8:
+                turns &= (_ONE << np.uint64(8 * several)) - _ONE
+            n = places(turns, (w << 3) - begin, edges, n)
+            inside = there >> np.uint64(8 * several - 1) & _ONE
         n, inside = _singly(voxels, begin, max(head, tail << 3), end, inside, edges, n)
         if inside:
             edges[n] = width
@@ -211,20 +209,28 @@ def number_runs(
 def paint(
     row: np.ndarray, edges: np.ndarray, ids: np.ndarray, lines: int, z: int, y: int, table: np.ndarray, out: np.ndarray
 ) -> None:
-    """Write `table[id]` into every voxel of the runs of some rows; others stay as they are.
+    """Write `table[id]` into every voxel of the runs of some rows.
 
     lines : rows of a plane of the block
     z, y : of the first row
-    out : (planes, lines, width), of the type of `table`, any strides
+    table : the first is the ground's
+    out : (planes, lines, width), of the type of `table`, any strides; ground already
     """
+    ground = table[0]
     for k in range(out.shape[0]):
         for j in range(out.shape[1]):
             r = (z + k) * lines + y + j
             line = out[k, j]
             for i in range(row[r], row[r + 1]):
                 value = table[ids[i]]
-                for x in range(edges[2 * i], edges[2 * i + 1]):
-                    line[x] = value
+                a, b = np.int64(edges[2 * i]), np.int64(edges[2 * i + 1])
+                if b - a <= SHORT and a + SHORT <= line.size:
+                    # One vector, whose rest is ground until the next run is painted: no loop that ends where a run does.
+                    for x in range(SHORT):
+                        line[a + x] = value if a + x < b else ground
+                else:
+                    for x in range(a, b):
+                        line[x] = value
 
 
 @njit(nogil=True, cache=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cristae.bits import gathered, places
 from cristae.compiled import njit
 
 # Columns of `sums`; coordinates count from the core's first voxel.
@@ -66,7 +67,7 @@ def enough(width: int) -> int:
 @njit(nogil=True, cache=True)
 def room_for_runs(voxels: int) -> tuple[np.ndarray, np.ndarray]:
     """Scratch of `find_runs` for rows of so many voxels: marks and bounds."""
-    return np.zeros((voxels + 7) // 8 * 8, np.uint8), np.empty(voxels + 9, np.int64)
+    return np.zeros((voxels + 63) // 64 * 64, np.uint8), np.empty(voxels + 1, np.int64)
 
 
 @njit(nogil=True, cache=True)
@@ -82,12 +83,11 @@ def find_runs(row: np.ndarray, marks: np.ndarray, bounds: np.ndarray) -> int:
         marks[i] = row[i] != row[i - 1]
     runs = 0
     words = marks.view(np.uint64)
-    for w in range(words.size):
-        if words[w] != 0:
-            # Always write, and step on only where a run begins: a branch here would be foretold wrongly.
-            for i in range(8 * w, 8 * w + 8):
-                bounds[runs] = i
-                runs += marks[i]
+    for w in range(0, words.size, 8):
+        turns = np.uint64(0)
+        for k in range(8):
+            turns |= gathered(words[w + k]) << np.uint64(8 * k)
+        runs = places(turns, 8 * w, bounds, runs)
     bounds[runs] = row.size
     return runs
 
