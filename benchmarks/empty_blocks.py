@@ -51,7 +51,7 @@ def job_of(turn: Turn, blocks: int, name: str) -> Job:
     return Job("empty", turn.folder / name, images, frames, (step,), (), extra={"shape": list(shape)})
 
 
-def _no_input(out: Any) -> tuple[Any, ...]:
+def _no_input(out: Any, *shapes: Any) -> tuple[Any, ...]:
     return ()
 
 
