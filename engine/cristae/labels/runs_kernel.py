@@ -78,9 +78,8 @@ def mask_runs(voxels: np.ndarray, words: np.ndarray, width: int, row: np.ndarray
         n, inside = _singly(voxels, begin, begin, head, np.uint64(0), edges, n)
         for w in range(head >> 3, tail, 8):
             several = min(8, tail - w)
-            there = (
-                _solid(words, w, 8) if several == 8 else _solid(words, w, several)
-            )  # eight: known when it is compiled
+            # Eight of them are a number that is known when this is compiled.
+            there = _solid(words, w, 8) if several == 8 else _solid(words, w, several)
             turns = there ^ (there << _ONE | inside)
             if several < 8:
                 turns &= (_ONE << np.uint64(8 * several)) - _ONE
