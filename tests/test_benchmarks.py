@@ -1,4 +1,4 @@
-"""Benchmarks: each of the engine's own still runs and agrees with itself; their figures mean nothing here."""
+"""Benchmarks: those of the block engine, labels and tables still run, and their tools agree; small, so that figures mean nothing."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_each_part_of_the_compiled_kernel_does_as_the_plain_one() -> None:
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("voxels", [0, 1, 7, 8, 9, 25, 63, 64, 65, 128, 150])
+@pytest.mark.parametrize("voxels", [0, 1, 7, 8, 9, 10, 16, 17, 25, 40, 63, 64, 65, 128, 150])
 def test_runs_are_where_values_change(voxels: int) -> None:
     for seed in range(10):
         row = (np.random.default_rng(seed).random(voxels) < 0.2 * (seed % 4)).astype(np.uint16)
